@@ -1,0 +1,297 @@
+"""Protocols: who, or what, is trained on, chosen by, and tested on.
+
+A protocol is a table of folds over the columns of a dataset; no recording is decoded. On a dataset
+of several corpora every fold tests one of them, and the other corpora join its training rows
+(except in `cross_corpus`, which trains on one corpus and tests on the other).
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from datasets import Dataset
+
+PROTOCOLS: Final = ("speaker_independent", "paper", "cross_corpus", "sentence_independent")
+
+Blocks: TypeAlias = tuple[tuple[str, ...], ...]
+
+# Test speakers of each fold. Four consecutive actors of RAVDESS are two men and two women.
+SPEAKER_BLOCKS: Final[dict[str, Blocks]] = {
+    "emodb": (
+        ("03",), ("08",), ("09",), ("10",), ("11",), ("12",), ("13",), ("14",), ("15",), ("16",),
+    ),
+    "ravdess": (
+        ("01", "02", "03", "04"),
+        ("05", "06", "07", "08"),
+        ("09", "10", "11", "12"),
+        ("13", "14", "15", "16"),
+        ("17", "18", "19", "20"),
+        ("21", "22", "23", "24"),
+    ),
+    "toy_emotions": (("01", "02"), ("03", "04"), ("05", "06"), ("07", "08")),
+}  # fmt: skip
+# Test sentences of each fold.
+SENTENCE_BLOCKS: Final[dict[str, Blocks]] = {
+    "emodb": (("a01", "a02"), ("a04", "a05"), ("a07", "b01"), ("b02", "b03"), ("b09", "b10")),
+    "ravdess": (("01",), ("02",)),
+    "toy_emotions": (("s1",), ("s2",)),
+}
+# Speakers of a fold's successor that validate it: a man and a woman where folds hold pairs.
+VALIDATION_SPEAKERS: Final = 2
+RANDOM_FOLDS: Final = 5
+VALIDATION_SHARE: Final = 10
+# Coprime to 10 and 50, the numbers of parts.
+DEALING_STRIDE: Final = 7
+COLUMNS: Final = ("corpus", "speaker", "sentence", "emotion", "group")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Row indices of one fold of a protocol.
+
+    Args:
+        protocol: One of [`PROTOCOLS`].
+        corpus: The corpus of the test rows.
+        index: Number of the fold among those of its protocol and corpus, from 0.
+        name: What is tested, e.g. `"speakers_01_02_03_04"` or `"emodb_to_ravdess"`.
+        train: Rows to train on.
+        validation: Rows to choose by, e.g. for early stopping.
+        test: Rows to report.
+    """
+
+    protocol: str
+    corpus: str
+    index: int
+    name: str
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+
+    @property
+    def splits(self) -> dict[str, tuple[int, ...]]:
+        """The rows by name of the split."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def protocol_folds(dataset: Dataset, protocol: str, seed: int = 0) -> list[Fold]:
+    """Folds of a protocol, checked with [`check_leaks`].
+
+    * `speaker_independent`: EmoDB leaves one of 10 speakers out, validated on the next one; RAVDESS
+      has 6 folds of 4 consecutive actors, validated on a man and a woman of the next fold. A corpus
+      without a table has up to 5 folds of its speakers.
+    * `paper`: 5 complementary random 80/20 divisions, stratified by emotion; a tenth of the 80 %
+      validates.
+    * `cross_corpus`: train on one corpus, test on all of another, both ways.
+    * `sentence_independent`: EmoDB has 5 folds of two sentences, RAVDESS 2 of one; validated on
+      another sentence where there is one, else on a stratified tenth of the training rows.
+
+    Args:
+        dataset: Rows of one corpus, or of several that were concatenated.
+        protocol: One of [`PROTOCOLS`].
+        seed: Seed of what a protocol draws at random.
+
+    Raises:
+        ValueError: An unknown protocol, too few speakers, sentences or corpora for it, or a leak.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"Bad protocol '{protocol}', expected one of {list(PROTOCOLS)}")
+    columns = _columns(dataset)
+    folds = {
+        "speaker_independent": _speaker_independent,
+        "paper": _paper,
+        "cross_corpus": _cross_corpus,
+        "sentence_independent": _sentence_independent,
+    }[protocol](columns, seed)
+    for fold in folds:
+        _check(columns, fold)
+    return folds
+
+
+def check_leaks(dataset: Dataset, fold: Fold) -> None:
+    """Refuse a fold in which anything crosses from one split to another that must not.
+
+    Raises:
+        ValueError: Splits share rows, identical recordings (`group`) or, as the protocol says,
+            speakers, corpora or sentences. Validation may share sentences with training.
+    """
+    _check(_columns(dataset), fold)
+
+
+class _Columns(dict[str, np.ndarray]):
+    """The columns that protocols look at; speakers and sentences are those of one corpus."""
+
+    def keys_of(self, column: str, rows: Sequence[int]) -> set[tuple[str, ...]]:
+        """Distinct values in `rows`, with the corpus, since `01` is someone else in another."""
+        index = np.asarray(rows, dtype=int)
+        return set(zip(self["corpus"][index].tolist(), self[column][index].tolist(), strict=True))
+
+
+def _columns(dataset: Dataset) -> _Columns:
+    absent = [name for name in COLUMNS if name not in dataset.column_names]
+    if absent:
+        raise ValueError(f"Bad dataset without the columns {absent}, expected {list(COLUMNS)}")
+    table = dataset.select_columns(list(COLUMNS)).with_format(None)[:]
+    return _Columns({name: np.asarray(values) for name, values in table.items()})
+
+
+def _check(columns: _Columns, fold: Fold) -> None:
+    for (one, rows), (other, other_rows) in itertools.combinations(fold.splits.items(), 2):
+        shared: dict[str, set[Any]] = {"rows": set(rows) & set(other_rows)}
+        for column in _separated(fold.protocol, one, other):
+            shared[column] = columns.keys_of(column, rows) & columns.keys_of(column, other_rows)
+        for what, values in shared.items():
+            if values:
+                raise ValueError(
+                    f"Leak in fold '{fold.name}' of {fold.protocol}: {one} and {other} share "
+                    f"{what} {sorted(values)[:5]}"
+                )
+
+
+def _separated(protocol: str, one: str, other: str) -> list[str]:
+    """Columns whose values two splits of a protocol must not share."""
+    columns = ["group"]
+    if protocol in ("speaker_independent", "cross_corpus"):
+        columns.append("speaker")
+    if protocol == "cross_corpus" and other == "test":
+        columns.append("corpus")
+    if protocol == "sentence_independent" and other == "test":
+        columns.append("sentence")
+    return columns
+
+
+def _corpora(columns: _Columns) -> list[str]:
+    return sorted(set(columns["corpus"].tolist()))
+
+
+def _rows(mask: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.flatnonzero(mask).tolist())
+
+
+def _fold(
+    protocol: str, corpus: str, index: int, name: str, test: np.ndarray, validation: np.ndarray
+) -> Fold:
+    """A fold from masks of its test and validation rows; all other rows train."""
+    train = ~(test | validation)
+    return Fold(protocol, corpus, index, name, _rows(train), _rows(validation), _rows(test))
+
+
+def _blocks(
+    columns: _Columns, corpus: str, column: str, tables: dict[str, Blocks]
+) -> list[list[str]]:
+    """Test values of each fold: those of the table that the corpus holds, and all others."""
+    present = sorted(set(columns[column][columns["corpus"] == corpus].tolist()))
+    table = tables.get(corpus, ())
+    blocks = [[value for value in block if value in present] for block in table]
+    others = [value for value in present if value not in itertools.chain(*table)]
+    size = -(-len(others) // RANDOM_FOLDS) if corpus not in tables else len(table[0])
+    blocks += [others[start : start + size] for start in range(0, len(others), size or 1)]
+    return [block for block in blocks if block]
+
+
+def _speaker_independent(columns: _Columns, seed: int) -> list[Fold]:
+    protocol = "speaker_independent"
+    folds = []
+    for corpus in _corpora(columns):
+        blocks = _speaker_blocks(columns, corpus)
+        for index, block in enumerate(blocks):
+            test = _is_in(columns, corpus, "speaker", block)
+            validation = _is_in(columns, corpus, "speaker", _validation_speakers(blocks, index))
+            name = f"speakers_{'_'.join(block)}"
+            folds.append(_fold(protocol, corpus, index, name, test, validation))
+    return folds
+
+
+def _speaker_blocks(columns: _Columns, corpus: str) -> list[list[str]]:
+    blocks = _blocks(columns, corpus, "speaker", SPEAKER_BLOCKS)
+    if len(blocks) < 3:
+        raise ValueError(
+            f"Too few speakers in {corpus}: {blocks}, expected at least 3 folds of them, to train, "
+            "validate and test on different ones"
+        )
+    return blocks
+
+
+def _validation_speakers(blocks: list[list[str]], index: int) -> list[str]:
+    return blocks[(index + 1) % len(blocks)][:VALIDATION_SPEAKERS]
+
+
+def _is_in(columns: _Columns, corpus: str, column: str, values: Iterable[str]) -> np.ndarray:
+    return (columns["corpus"] == corpus) & np.isin(columns[column], list(values))
+
+
+def _paper(columns: _Columns, seed: int) -> list[Fold]:
+    folds = []
+    for corpus in _corpora(columns):
+        of_corpus = columns["corpus"] == corpus
+        part = _deal(columns, of_corpus, RANDOM_FOLDS * VALIDATION_SHARE, seed)
+        # A fifth of the parts is tested; a tenth of them validates, less those that are tested.
+        for index in range(RANDOM_FOLDS):
+            test = of_corpus & (part % RANDOM_FOLDS == index)
+            validation = (part // RANDOM_FOLDS == index) & ~test
+            folds.append(_fold("paper", corpus, index, f"random_{index}", test, validation))
+    return folds
+
+
+def _deal(columns: _Columns, mask: np.ndarray, parts: int, seed: int) -> np.ndarray:
+    """Deal the rows of `mask` into `parts` equal parts, emotion by emotion; -1 elsewhere.
+
+    Recordings of one group are dealt together.
+    """
+    generator = np.random.default_rng(seed)
+    rows = np.flatnonzero(mask)
+    groups, first, group_of_row = np.unique(
+        columns["group"][rows], return_index=True, return_inverse=True
+    )
+    emotions = columns["emotion"][rows[first]]
+    # One deck sorted by emotion, so that parts differ by one group at most over all emotions, and
+    # dealt with a stride, so that an emotion of few recordings reaches distant parts alike.
+    deck = np.lexsort((generator.permutation(len(groups)), emotions))
+    part_of_group = np.empty(len(groups), dtype=int)
+    part_of_group[deck] = np.arange(len(groups)) * DEALING_STRIDE % parts
+    part = np.full(len(mask), -1)
+    part[rows] = part_of_group[group_of_row]
+    return part
+
+
+def _cross_corpus(columns: _Columns, seed: int) -> list[Fold]:
+    corpora = _corpora(columns)
+    if len(corpora) < 2:
+        raise ValueError(f"Bad dataset for cross_corpus: {corpora}, expected at least two corpora")
+    folds = []
+    for index, (source, target) in enumerate(itertools.permutations(corpora, 2)):
+        speakers = _validation_speakers(_speaker_blocks(columns, source), 0)
+        validation = _is_in(columns, source, "speaker", speakers)
+        train = (columns["corpus"] == source) & ~validation
+        test = columns["corpus"] == target
+        rows = (_rows(train), _rows(validation), _rows(test))
+        folds.append(Fold("cross_corpus", target, index, f"{source}_to_{target}", *rows))
+    return folds
+
+
+def _sentence_independent(columns: _Columns, seed: int) -> list[Fold]:
+    protocol = "sentence_independent"
+    folds = []
+    for corpus in _corpora(columns):
+        blocks = _blocks(columns, corpus, "sentence", SENTENCE_BLOCKS)
+        if len(blocks) < 2:
+            raise ValueError(f"Too few sentences in {corpus}: {blocks}, expected at least two")
+        for index, block in enumerate(blocks):
+            test = _is_in(columns, corpus, "sentence", block)
+            validation = _sentence_validation(columns, corpus, blocks, index, seed)
+            name = f"sentences_{'_'.join(block)}"
+            folds.append(_fold(protocol, corpus, index, name, test, validation))
+    return folds
+
+
+def _sentence_validation(
+    columns: _Columns, corpus: str, blocks: list[list[str]], index: int, seed: int
+) -> np.ndarray:
+    """The first sentence of the next fold; a tenth of the training rows if it is the only one."""
+    successor = blocks[(index + 1) % len(blocks)]
+    if len(blocks) > 2 or len(successor) > 1:
+        return _is_in(columns, corpus, "sentence", successor[:1])
+    return (
+        _deal(columns, _is_in(columns, corpus, "sentence", successor), VALIDATION_SHARE, seed) == 0
+    )

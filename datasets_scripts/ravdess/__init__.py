@@ -1,0 +1,1 @@
+"""Ryerson Audio-Visual Database of Emotional Speech and Song."""

@@ -1,0 +1,1 @@
+"""Embedded corpus of synthetic voices."""

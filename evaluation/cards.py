@@ -1,0 +1,231 @@
+"""Model cards, written from measured records only."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from .results import CORPUS_TITLES, PROTOCOL_TITLES, markdown_table
+
+LANGUAGES = {"emodb": "de", "ravdess": "en"}
+# Weights follow the licence of the recordings they were trained on; the stricter come first.
+LICENSES = {"ravdess": "cc-by-nc-sa-4.0", "emodb": "cc0-1.0", "toy_emotions": "apache-2.0"}
+LICENSE_NOTES = {
+    "ravdess": "Trained on RAVDESS (CC BY-NC-SA 4.0): non-commercial use, with attribution, shared"
+    " alike.",
+    "emodb": "Trained on EmoDB, which its publisher placed under CC0-1.0.",
+    "toy_emotions": "Trained on sound synthesised by this project.",
+}
+HELD_OUT = {
+    "speaker_independent": "the speakers tested were in no training, validation or early-stopping"
+    " set",
+    "cross_corpus": "the corpus tested took no part in training",
+    "sentence_independent": "the sentences tested were in no training or validation set",
+    "paper": "a stratified random split as in Kim & Lee 2024, with **the same speakers on both"
+    " sides**: people it never heard will get less",
+}
+
+TEMPLATE = """\
+---
+{metadata}
+---
+
+# {name}
+
+Recognises the emotion in recorded speech. {origin}
+
+```python
+from transformers import pipeline
+
+classifier = pipeline("audio-classification", "{name}", trust_remote_code=True)
+for guess in classifier("speech.wav"):
+    print(f"{{guess['label']:10s}} {{guess['score']:.2f}}")
+```
+
+## Results
+
+{results}
+
+## Training
+
+{training}
+
+{settings}
+
+## Intended use and limits
+
+For research on emotional speech, and to condition and to judge generated speech.
+
+{limits}
+
+## Licence
+
+{license}
+"""
+
+LIMITS = """\
+* **Acted speech of few speakers.** Actors portray emotions in a handful of studio-recorded
+  sentences. Expect less on spontaneous speech, other languages and other microphones.
+* **Not for decisions about people.** The scores say which of the acted emotions a voice resembles,
+  not what a person feels. Do not use them in hiring, policing, health, education or any other
+  assessment of a person.
+* **No base rates.** The corpora set how often each emotion occurs; the probabilities carry that
+  over."""
+TOY_LIMIT = """\
+* **Synthetic sound.** `toy_emotions` is synthesised by formula. What is learnt and measured on it
+  says nothing about human speech."""
+
+
+def model_card(
+    *,
+    model_name: str,
+    corpora: Sequence[str],
+    records: Sequence[Mapping[str, Any]],
+    config_summary: Mapping[str, object],
+    base_model: str | None = None,
+) -> ModelCard:
+    """Write the card of a recognition model; every score in it stands in `records`.
+
+    Args:
+        model_name: Repository id on the Hub or folder, which the usage snippet loads.
+        corpora: Names of the corpora that the weights were trained on.
+        records: Measured records (`evaluation.results.Record`) of this model; those of other tasks
+            than recognition, or on other than original data, are left out.
+        config_summary: Settings worth knowing, listed as they are.
+        base_model: Hub id of the pretrained model that was fine-tuned.
+
+    Returns:
+        The card; `card.save("README.md")` writes it.
+
+    Raises:
+        ValueError: No corpus is named, or the records are of several systems.
+    """
+    if not corpora:
+        raise ValueError("Bad corpora, expected at least one name, got none")
+    measured = _own_records(records)
+    content = TEMPLATE.format(
+        metadata=_metadata(model_name, corpora, measured, base_model).to_yaml(),
+        name=model_name,
+        origin=_origin(corpora, base_model),
+        results=_results(measured),
+        training=_training(corpora, measured),
+        settings="\n".join(f"* {key}: `{value}`" for key, value in config_summary.items()),
+        limits="\n".join([LIMITS, TOY_LIMIT] if "toy_emotions" in corpora else [LIMITS]),
+        license=_license_note(corpora, base_model),
+    )
+    return ModelCard(content)
+
+
+def weights_license(corpora: Iterable[str]) -> str:
+    """Licence id of weights trained on `corpora`; "other" when one of them is not known here."""
+    corpora = set(corpora)
+    if corpora - set(LICENSES):
+        return "other"
+    return next(license_id for corpus, license_id in LICENSES.items() if corpus in corpora)
+
+
+def _own_records(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    own = [r for r in records if r["task"] == "recognition" and r["data"] == "original"]
+    systems = sorted({record["system"] for record in own})
+    if len(systems) > 1:
+        raise ValueError(f"Bad records, expected those of one system, got {systems}")
+    return own
+
+
+def _metadata(
+    model_name: str,
+    corpora: Sequence[str],
+    records: Sequence[Mapping[str, Any]],
+    base_model: str | None,
+) -> ModelCardData:
+    license_id = weights_license(corpora)
+    results = [result for record in records for result in _eval_results(record)]
+    return ModelCardData(
+        model_name=model_name,
+        license=license_id,
+        license_name="see-training-data" if license_id == "other" else None,
+        language=sorted({LANGUAGES[corpus] for corpus in corpora if corpus in LANGUAGES}) or None,
+        library_name="transformers",
+        pipeline_tag="audio-classification",
+        tags=["speech-emotion-recognition", "audio", "speech", "emotion"],
+        datasets=list(corpora),
+        metrics=["accuracy", "recall"],
+        base_model=base_model,
+        eval_results=results or None,
+    )
+
+
+def _eval_results(record: Mapping[str, Any]) -> list[EvalResult]:
+    return [
+        EvalResult(
+            task_type="audio-classification",
+            task_name="Speech emotion recognition",
+            dataset_type=record["corpus"],
+            dataset_name=_title(record),
+            dataset_config=record["protocol"],
+            dataset_split="test",
+            metric_type=metric_type,
+            metric_name=name,
+            metric_value=record["metrics"][score],
+            metric_args=_metric_args(record["metrics"], score),
+        )
+        for score, metric_type, name in (
+            ("WA", "accuracy", "WA (accuracy)"),
+            ("UA", "recall", "UA (unweighted average recall)"),
+        )
+    ]
+
+
+def _metric_args(metrics: Mapping[str, Any], score: str) -> dict[str, Any]:
+    average = {"average": "macro"} if score == "UA" else {}
+    interval = {key: metrics[key] for key in (f"{score}_ci95", "ci_unit") if key in metrics}
+    return average | interval
+
+
+def _title(record: Mapping[str, Any]) -> str:
+    corpus, protocol = record["corpus"], record["protocol"]
+    return f"{CORPUS_TITLES.get(corpus, corpus)}, {PROTOCOL_TITLES.get(protocol, protocol)}"
+
+
+def _origin(corpora: Sequence[str], base_model: str | None) -> str:
+    titles = ", ".join(CORPUS_TITLES.get(corpus, corpus) for corpus in corpora)
+    return f"Fine-tuned from `{base_model}` on {titles}." if base_model else f"Trained on {titles}."
+
+
+def _results(records: Sequence[Mapping[str, Any]]) -> str:
+    if not records:
+        return "Nothing was measured."
+    days = sorted({record["provenance"]["date"][:10] for record in records})
+    commits = sorted({f"`{record['provenance']['commit'][:12]}`" for record in records})
+    return "\n".join(
+        [
+            "In percent, with 95 % bootstrap intervals. WA is the accuracy over all utterances, UA",
+            "the mean of the recalls of the emotions.",
+            "",
+            markdown_table(records),
+            "",
+            f"Measured on {', '.join(days)} at commit {', '.join(commits)}.",
+        ]
+    )
+
+
+def _training(corpora: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str:
+    lines = [f"Corpora: {', '.join(f'`{corpus}`' for corpus in corpora)}.", ""]
+    if records:
+        lines += ["How the scores above were measured:", ""]
+    for record in records:
+        held_out = HELD_OUT.get(record["protocol"], f"protocol `{record['protocol']}`")
+        folds = f"{record['folds']} fold{'s' if record['folds'] > 1 else ''}"
+        lines.append(f"* {_title(record)} ({folds}): {held_out}.")
+    return "\n".join(lines)
+
+
+def _license_note(corpora: Sequence[str], base_model: str | None) -> str:
+    notes = [f"`{weights_license(corpora)}`: weights follow the data they were trained on."]
+    notes += [note for corpus, note in LICENSE_NOTES.items() if corpus in corpora]
+    unknown = [f"`{corpus}`" for corpus in corpora if corpus not in LICENSES]
+    if unknown:
+        notes.append(f"The licence of {', '.join(unknown)} is unknown here: find out its terms.")
+    if base_model:
+        notes.append(f"The terms of `{base_model}` apply as well.")
+    return "\n".join(notes)

@@ -1,0 +1,1 @@
+"""The metric that `evaluate.load` takes from this folder."""

@@ -1,0 +1,67 @@
+"""Configuration of the emotion recogniser."""
+
+from typing import Any
+
+from transformers import PretrainedConfig
+
+EMOTIONS = ("neutral", "happiness", "sadness", "anger", "fear", "disgust")
+LAYER_TYPES = ("basic", "bottleneck")
+
+
+class EmotionResNetConfig(PretrainedConfig):
+    r"""Sizes of an [`EmotionResNetForAudioClassification`].
+
+    The default is a small network that trains on two CPU cores. The paper's ResNet-50 is
+    `EmotionResNetConfig(embedding_size=64, hidden_sizes=(256, 512, 1024, 2048),
+    depths=(3, 4, 6, 3), layer_type="bottleneck")`.
+
+    Args:
+        num_mel_bins: Mel bands of the input.
+        embedding_size: Channels of the stem.
+        hidden_sizes: Channels of each stage.
+        depths: Residual blocks of each stage.
+        layer_type: `"basic"` (two 3x3 convolutions) or `"bottleneck"` (1x1, 3x3, 1x1).
+        attention_reduction: Channels are divided by this in the attention layer of each block.
+        dropout: Dropout probability before the verdict of each head.
+        kwargs: `id2label`, `label2id` and whatever `PretrainedConfig` takes. Six emotions by
+            default.
+
+    Raises:
+        ValueError: An unknown layer type, sizes that do not match, or a dropout outside 0 to 1.
+    """
+
+    model_type = "emotion-resnet"
+
+    def __init__(
+        self,
+        num_mel_bins: int = 80,
+        embedding_size: int = 32,
+        hidden_sizes: tuple[int, ...] = (32, 64, 128, 256),
+        depths: tuple[int, ...] = (2, 2, 2, 2),
+        layer_type: str = "basic",
+        attention_reduction: int = 8,
+        dropout: float = 0.2,
+        **kwargs: Any,
+    ) -> None:
+        if layer_type not in LAYER_TYPES:
+            raise ValueError(f"Bad layer_type {layer_type!r}, expected one of {list(LAYER_TYPES)}")
+        if len(hidden_sizes) != len(depths):
+            raise ValueError(
+                f"hidden_sizes and depths must match, got {list(hidden_sizes)} and {list(depths)}"
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"Bad dropout {dropout}, expected 0 <= dropout < 1")
+        self.num_mel_bins = num_mel_bins
+        self.embedding_size = embedding_size
+        self.hidden_sizes = list(hidden_sizes)
+        self.depths = list(depths)
+        self.layer_type = layer_type
+        self.attention_reduction = attention_reduction
+        self.dropout = dropout
+        if not {"id2label", "num_labels"} & kwargs.keys():
+            kwargs["id2label"] = dict(enumerate(EMOTIONS))
+            kwargs["label2id"] = {name: i for i, name in enumerate(EMOTIONS)}
+        super().__init__(**kwargs)
+
+
+EmotionResNetConfig.register_for_auto_class()

@@ -1,0 +1,118 @@
+import re
+
+import pytest
+from huggingface_hub import ModelCard
+
+from evaluation import make_record, model_card, provenance, recognition_metrics
+from evaluation.cards import weights_license
+
+
+def record(**changes):
+    metrics = recognition_metrics([0, 1, 1, 3, 3], [0, 1, 0, 3, 2], speakers=list("abaab"))
+    fields = {
+        "task": "recognition",
+        "corpus": "emodb",
+        "protocol": "speaker_independent",
+        "system": "emotion-resnet",
+        "metrics": metrics,
+        "provenance": provenance(seed=0, seconds=1.0),
+        "folds": 10,
+    }
+    return make_record(**(fields | changes))
+
+
+def card(**changes):
+    arguments = {
+        "model_name": "someone/emotion-resnet",
+        "corpora": ["emodb"],
+        "records": [record(), record(protocol="paper", folds=5)],
+        "config_summary": {"parameters": 1_234_567},
+    }
+    return model_card(**(arguments | changes))
+
+
+@pytest.mark.parametrize(
+    ("corpora", "expected"),
+    [
+        (["emodb"], "cc0-1.0"),
+        (["ravdess"], "cc-by-nc-sa-4.0"),
+        (["emodb", "ravdess"], "cc-by-nc-sa-4.0"),
+        (["toy_emotions", "ravdess"], "cc-by-nc-sa-4.0"),
+        (["toy_emotions"], "apache-2.0"),
+        (["emodb", "crema_d"], "other"),
+    ],
+)
+def test_licence_follows_the_recordings(corpora, expected):
+    assert weights_license(corpora) == expected
+    made = card(corpora=corpora)
+    assert made.data.license == expected
+    assert f"`{expected}`: weights follow the data" in made.text
+
+
+def test_unknown_and_restricted_corpora_are_named():
+    text = card(corpora=["ravdess", "crema_d"], base_model="someone/wavlm").text
+    assert "The licence of `crema_d` is unknown" in text
+    assert "non-commercial" in text
+    assert "The terms of `someone/wavlm` apply as well" in text
+
+
+def test_card_survives_saving_and_loading(tmp_path):
+    made = card(base_model="someone/wavlm")
+    made.save(tmp_path / "README.md")
+    loaded = ModelCard.load(tmp_path / "README.md")
+    assert loaded.data.to_dict() == made.data.to_dict()
+    assert loaded.data.library_name == "transformers"
+    assert loaded.data.pipeline_tag == "audio-classification"
+    assert loaded.data.base_model == "someone/wavlm"
+    assert loaded.data.datasets == ["emodb"]
+    assert loaded.data.model_name == "someone/emotion-resnet"
+
+
+def test_model_index_holds_the_records_numbers(tmp_path):
+    own = record()
+    card(records=[own]).save(tmp_path / "README.md")
+    accuracy, recall = ModelCard.load(tmp_path / "README.md").data.eval_results
+    assert accuracy.metric_value == own["metrics"]["WA"]
+    assert recall.metric_value == own["metrics"]["UA"]
+    assert recall.metric_args["UA_ci95"] == own["metrics"]["UA_ci95"]
+    assert recall.metric_args["ci_unit"] == "speaker"
+    assert (recall.dataset_type, recall.dataset_config) == ("emodb", "speaker_independent")
+
+
+def test_every_score_in_the_text_stands_in_the_records():
+    own = record()
+    section = card(records=[own]).text.split("## Results")[1].split("## Training")[0]
+    names = ("WA", "UA", "macro_F1")
+    values = [own["metrics"][name] for name in names]
+    values += [bound for name in names for bound in own["metrics"][f"{name}_ci95"]]
+    shown = re.findall(r"\d+\.\d", section)
+    assert sorted(shown) == sorted(f"{100 * value:.1f}" for value in values)
+
+
+def test_card_says_who_was_held_out_and_what_it_is_not_for():
+    text = card().text
+    assert "EmoDB, unseen speakers (10 folds): the speakers tested were in no training" in text
+    assert "the same speakers on both" in text
+    assert "Not for decisions about people" in text
+    assert "says nothing about human speech" not in text
+    assert "says nothing about human speech" in card(corpora=["toy_emotions"]).text
+
+
+def test_usage_names_the_model_and_compiles():
+    text = card(model_name="runs/my model").text
+    snippet = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    compile(snippet, "snippet", "exec")
+    assert 'pipeline("audio-classification", "runs/my model", trust_remote_code=True)' in snippet
+
+
+def test_card_without_measurements_claims_nothing():
+    made = card(records=[record(data="enhanced")])
+    assert made.data.eval_results is None
+    assert "Nothing was measured." in made.text
+
+
+def test_card_refuses_scores_of_other_systems():
+    with pytest.raises(ValueError, match=r"one system, got \['emotion-resnet', 'svm'\]"):
+        card(records=[record(), record(system="svm")])
+    with pytest.raises(ValueError, match="Bad corpora"):
+        card(corpora=[])

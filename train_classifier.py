@@ -1,0 +1,619 @@
+"""Train an emotion recogniser, test it on people it never heard, and make it ready for the Hub.
+
+    accelerate launch train_classifier.py --config configs/classifier.yaml \\
+        corpora.emodb=/data/emodb corpora.ravdess=/data/ravdess fold=0
+
+Two processes without a GPU:
+
+    ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 train_classifier.py --config ...
+
+The output folder receives `model/` (safetensors, features, pipeline, card: what goes to the Hub),
+`metrics.json` (records in the schema of `results/`), `predictions.json`, `history.json`, `plots/`
+and `checkpoints/`, from which `--resume` continues as if nothing had happened.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
+from huggingface_hub import HfApi
+from tqdm.auto import tqdm
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
+    PreTrainedModel,
+)
+
+from datasets_scripts import EMOTIONS
+from evaluation import (
+    make_record,
+    model_card,
+    plot_confusion,
+    plot_history,
+    plot_per_emotion,
+    plot_reliability,
+    provenance,
+    recognition_metrics,
+)
+from modeling import (
+    EmotionFeatureExtractor,
+    EmotionResNetConfig,
+    EmotionResNetForAudioClassification,
+)
+from pipelines import EmotionClassificationPipeline
+from training.config import ClassifierConfig, StageConfig, load_config
+from training.data import (
+    Batch,
+    Corpora,
+    evaluation_loader,
+    load_corpora,
+    soft_cross_entropy,
+    train_loader,
+)
+from training.features import Features, MelFeatures, WaveformFeatures
+from training.state import (
+    Average,
+    Progress,
+    complete_checkpoints,
+    cosine_schedule,
+    save_checkpoint,
+    write_json,
+)
+
+TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
+STEPS_OF_A_SEED = 1_000_003
+
+
+@dataclass
+class Run:
+    """Everything that is alive during training."""
+
+    config: ClassifierConfig
+    accelerator: Accelerator
+    corpora: Corpora
+    features: Features
+    model: PreTrainedModel
+    progress: Progress = field(default_factory=Progress)
+    average: Average = field(default_factory=Average)
+    started: float = field(default_factory=time.monotonic)
+    optimizer: Any = None
+    loader: Any = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path(self.config.output_dir)
+
+    @property
+    def stage(self) -> StageConfig:
+        """Settings of the current stage."""
+        return self.config.stages[self.progress.stage]
+
+    @property
+    def stage_steps(self) -> int:
+        """Batches of the current stage."""
+        return len(self.loader) * self.stage.epochs
+
+    @property
+    def bare_model(self) -> PreTrainedModel:
+        """The model without its wrappers."""
+        return self.accelerator.unwrap_model(self.model)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, test, save and, if asked, push."""
+    options = parse_arguments(arguments)
+    config = load_config(ClassifierConfig, options.config, options.overrides)
+    config = dataclasses.replace(config, **hub_options(options))
+    check_config(config)
+    accelerator = build_accelerator(config)
+    prepare_folder(config, accelerator, options)
+    set_seed(config.seed)
+    run = build_run(config, accelerator)
+    if not options.evaluate_only:
+        train(run, resume=options.resume)
+    test(run)
+    if config.push_to_hub and accelerator.is_main_process:
+        push(run)
+    accelerator.end_training()
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line: settings files, overrides and what to do with an existing folder."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "--config", action="append", default=[], help="settings; later files win (repeatable)"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="single settings")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    existing.add_argument("--overwrite", action="store_true", help="discard an earlier run")
+    existing.add_argument("--evaluate_only", action="store_true", help="test the saved model")
+    parser.add_argument("--push_to_hub", action="store_true", default=None)
+    parser.add_argument("--hub_model_id", help="user/name of the repository on the Hub")
+    options = parser.parse_intermixed_args(arguments)
+    options.config = options.config or [Path(__file__).parent / "configs" / "classifier.yaml"]
+    return options
+
+
+def hub_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings that have a flag of their own, where it was given."""
+    flags = {"push_to_hub": options.push_to_hub, "hub_model_id": options.hub_model_id}
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def check_config(config: ClassifierConfig) -> None:
+    """Refuse, before anything is computed, settings that would fail later.
+
+    Raises:
+        ValueError: An unknown or absent tracker, no stages, or a push without an id.
+    """
+    if config.tracker is not None:
+        if config.tracker not in TRACKERS:
+            raise ValueError(f"Bad tracker '{config.tracker}', expected one of {list(TRACKERS)}")
+        if importlib.util.find_spec(TRACKERS[config.tracker]) is None:
+            raise ValueError(f"Tracker '{config.tracker}' is not installed, expected the package")
+    if not config.stages:
+        raise ValueError("Got no stages, expected at least one")
+    if config.push_to_hub and not config.hub_model_id:
+        raise ValueError("Got push_to_hub without hub_model_id, expected user/name")
+    others = [stage.name for stage in config.stages if stage.emotions != "six_emotions"]
+    if config.model_name_or_path and others:
+        raise ValueError(f"Stages {others} train all emotions, expected six for a pretrained model")
+
+
+def build_accelerator(config: ClassifierConfig) -> Accelerator:
+    """An accelerator whose `batch_size` is that of all processes together."""
+    return Accelerator(
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
+        log_with=config.tracker,
+        project_config=ProjectConfiguration(project_dir=config.output_dir),
+        step_scheduler_with_optimizer=False,
+    )
+
+
+def prepare_folder(
+    config: ClassifierConfig, accelerator: Accelerator, options: argparse.Namespace
+) -> None:
+    """Make the output folder; an earlier run there is continued or replaced only when asked.
+
+    Raises:
+        FileExistsError: The folder holds a run, and neither was asked.
+        FileNotFoundError: There is nothing to continue or to evaluate.
+    """
+    folder = Path(config.output_dir)
+    exists = (folder / "config.yaml").exists()
+    if options.evaluate_only and not (folder / "model" / "config.json").exists():
+        raise FileNotFoundError(f"No model in '{folder}/model' to evaluate, expected a trained one")
+    if options.resume and not complete_checkpoints(folder):
+        raise FileNotFoundError(f"No checkpoint in '{folder}' to resume from")
+    if exists and not (options.resume or options.overwrite or options.evaluate_only):
+        raise FileExistsError(
+            f"'{folder}' holds a run, expected --resume, --overwrite or another output_dir"
+        )
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process and not options.evaluate_only:
+        if options.overwrite:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(_as_plain(config), sort_keys=False))
+    accelerator.wait_for_everyone()
+
+
+def build_run(config: ClassifierConfig, accelerator: Accelerator) -> Run:
+    """Load the corpora, their features and the model."""
+    # The caches of `datasets` are written by one process and read by the others.
+    with accelerator.main_process_first():
+        corpora = load_corpora(config)
+        features = build_features(config, corpora)
+    run = Run(config, accelerator, corpora, features, build_model(config, corpora.labels))
+    accelerator.register_for_checkpointing(run.progress, run.average)
+    if config.tracker is not None:
+        accelerator.init_trackers("emotion-recognition")
+    return run
+
+
+def build_features(config: ClassifierConfig, corpora: Corpora) -> Features:
+    """Mels for our model, with statistics of the training speakers; waveforms for any other."""
+    if config.model_name_or_path is None:
+        extractor = EmotionFeatureExtractor(**config.feature_extractor)
+        mels = MelFeatures(corpora.dataset, extractor, config.crop_seconds)
+        mels.fit_statistics(corpora.fold.train)
+        return mels
+    extractor = AutoFeatureExtractor.from_pretrained(config.model_name_or_path)
+    return WaveformFeatures(corpora.dataset, extractor, config.crop_seconds)
+
+
+def build_model(config: ClassifierConfig, labels: Sequence[str]) -> PreTrainedModel:
+    """A new EmotionResNet for all labels, or a pretrained classifier with a new head for six."""
+    if config.model_name_or_path is None:
+        names = {"id2label": dict(enumerate(labels)), "label2id": _numbered(labels)}
+        model = EmotionResNetForAudioClassification(EmotionResNetConfig(**config.model, **names))
+        # Channels last is a third faster on CPUs and on tensor cores.
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    names = {"id2label": dict(enumerate(EMOTIONS)), "label2id": _numbered(EMOTIONS)}
+    settings = AutoConfig.from_pretrained(config.model_name_or_path, **names, **config.model)
+    return AutoModelForAudioClassification.from_pretrained(
+        config.model_name_or_path, config=settings, ignore_mismatched_sizes=True
+    )
+
+
+def train(run: Run, resume: bool = False) -> None:
+    """Run all stages, or the rest of them, and leave the best model of the last one in `run`."""
+    latest = complete_checkpoints(run.folder)[-1] if resume else None
+    if latest is not None:
+        run.progress.stage = _stage_of(latest)
+    while run.progress.stage < len(run.config.stages):
+        start_stage(run)
+        if latest is not None:
+            run.accelerator.load_state(str(latest))
+            latest = None
+        train_stage(run)
+        finish_stage(run)
+    if run.accelerator.is_main_process:
+        write_json(run.folder / "history.json", run.progress.history)
+
+
+def start_stage(run: Run) -> None:
+    """Prepare the model, a new optimizer, a new average and the batches of the current stage."""
+    model, config = run.bare_model, run.config
+    run.accelerator.free_memory()
+    if run.accelerator.num_processes > 1 and run.accelerator.device.type == "cuda":
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, config.weight_decay), lr=run.stage.learning_rate
+    )
+    loader = train_loader(config, run.corpora, run.features, run.progress.stage)
+    run.model, run.optimizer, run.loader = run.accelerator.prepare(model, optimizer, loader)
+    run.average.start(run.bare_model.parameters(), config.ema_decay)
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices and kernels; none for biases and normalisation."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def train_stage(run: Run) -> None:
+    """Train the current stage from wherever it stands, until its end or an early stop."""
+    run.model.train()
+    steps, losses = run.stage_steps, []
+    interval = max(1, steps // run.config.evaluations_per_stage)
+    with progress_bar(run, steps) as bar:
+        while run.progress.step < steps and not stopped_early(run):
+            for batch in remaining_batches(run):
+                losses.append(train_step(run, batch))
+                bar.update()
+                if run.progress.step % interval == 0 or run.progress.step == steps:
+                    evaluate_and_record(run, float(np.mean(losses)), bar)
+                    losses.clear()
+                if run.progress.total_step % run.config.checkpoint_every == 0:
+                    checkpoint(run)
+                if stopped_early(run):
+                    break
+
+
+def remaining_batches(run: Run) -> Any:
+    """The batches of the current epoch that were not consumed yet."""
+    epoch, done = divmod(run.progress.step, len(run.loader))
+    run.loader.set_epoch(epoch)
+    return run.accelerator.skip_first_batches(run.loader, done) if done else run.loader
+
+
+def train_step(run: Run, batch: Batch) -> float:
+    """One batch: loss, gradients and, at the end of an accumulation, an update.
+
+    Raises:
+        FloatingPointError: A loss that is not finite; says where, and keeps the checkpoints.
+    """
+    progress, accelerator = run.progress, run.accelerator
+    seed_step(run.config.seed, progress.total_step, accelerator.process_index)
+    set_learning_rate(run)
+    with accelerator.accumulate(run.model):
+        labels = batch.pop("labels")
+        loss = soft_cross_entropy(run.model(**batch).logits[:, : labels.shape[1]], labels)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"Loss is {loss.item()} at step {progress.step} of stage '{run.stage.name}', "
+                f"expected a finite one; checkpoints in '{run.folder}' are kept"
+            )
+        accelerator.backward(loss)
+        if accelerator.sync_gradients:
+            accelerator.clip_grad_norm_(run.model.parameters(), run.config.max_grad_norm)
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+    if accelerator.sync_gradients:
+        run.average.update(run.bare_model.parameters())
+    progress.step, progress.total_step = progress.step + 1, progress.total_step + 1
+    return loss.item()
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Dropout draws from a generator that depends on nothing but seed, step and rank."""
+    torch.manual_seed((seed * STEPS_OF_A_SEED + step) * 1024 + rank)
+
+
+def set_learning_rate(run: Run) -> None:
+    """The schedule is a function of the step alone: nothing to save or to restore."""
+    share = run.progress.step / run.stage_steps
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.stage.learning_rate * cosine_schedule(share, run.stage.warmup)
+
+
+def stopped_early(run: Run) -> bool:
+    """Whether validation has not improved for as long as the settings allow."""
+    patience = run.config.early_stopping_patience
+    return 0 < patience <= run.progress.stale
+
+
+def evaluate_and_record(run: Run, train_loss: float, bar: tqdm) -> None:
+    """Score the averaged model on the validation speakers; keep it if it is the best."""
+    parameters = list(run.bare_model.parameters())
+    run.average.swap_in(parameters)
+    scores = validate(run)
+    entry = {
+        "stage": run.stage.name,
+        "step": run.progress.total_step,
+        "epoch": run.progress.step / len(run.loader),
+        "train_loss": train_loss,
+        "learning_rate": run.optimizer.param_groups[0]["lr"],
+        **scores,
+    }
+    if run.progress.record(scores["validation_UA"], entry) and run.accelerator.is_main_process:
+        save_weights(run, "best")
+    run.average.swap_out(parameters)
+    bar.set_postfix(loss=f"{train_loss:.3f}", UA=f"{scores['validation_UA']:.3f}")
+    numbers = {name: value for name, value in entry.items() if name != "stage"}
+    run.accelerator.log(numbers, step=run.progress.total_step)
+
+
+def validate(run: Run) -> dict[str, float]:
+    """Loss, WA and UA on the validation rows; the mean over corpora, as each counts alike."""
+    rows, probabilities = predict(run, run.corpora.fold.validation)
+    targets = run.corpora.targets[rows]
+    chosen = probabilities[np.arange(len(rows)), targets]
+    corpora = np.asarray(run.corpora.dataset["corpus"])[rows]
+    scores: dict[str, list[float]] = {"validation_WA": [], "validation_UA": []}
+    for corpus in np.unique(corpora):
+        hit = (probabilities.argmax(axis=1) == targets)[corpora == corpus]
+        present = targets[corpora == corpus]
+        recalls = [hit[present == emotion].mean() for emotion in np.unique(present)]
+        scores["validation_WA"].append(float(hit.mean()))
+        scores["validation_UA"].append(float(np.mean(recalls)))
+    loss = float(-np.log(np.maximum(chosen, 1e-12)).mean())
+    return {"validation_loss": loss} | {name: float(np.mean(v)) for name, v in scores.items()}
+
+
+@torch.no_grad()
+def predict(run: Run, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of the six emotions for whole recordings.
+
+    Returns:
+        Row numbers `(n,)` in rising order and probabilities `(n, 6)`, on every process.
+    """
+    loader = run.accelerator.prepare_data_loader(
+        evaluation_loader(run.config, run.features, rows), device_placement=True
+    )
+    training = run.model.training
+    run.model.eval()
+    numbers, probabilities = [], []
+    for batch in loader:
+        row = batch.pop("row")
+        logits = run.model(**batch).logits[:, : len(EMOTIONS)].float()
+        row, logits = run.accelerator.gather_for_metrics((row, logits))
+        numbers.append(row.cpu())
+        probabilities.append(F.softmax(logits, dim=-1).cpu())
+    run.model.train(training)
+    order = torch.cat(numbers).argsort()
+    return torch.cat(numbers)[order].numpy(), torch.cat(probabilities)[order].numpy()
+
+
+def checkpoint(run: Run) -> None:
+    """Save everything that the run needs to continue from here."""
+    name = f"step-{run.progress.total_step:08d}-stage-{run.progress.stage}"
+    save_checkpoint(run.accelerator, run.folder, name, run.config.checkpoint_limit)
+
+
+def finish_stage(run: Run) -> None:
+    """Go on with the best weights of the stage."""
+    run.accelerator.wait_for_everyone()
+    load_weights(run, run.folder / "best")
+    run.progress.next_stage()
+
+
+def save_weights(run: Run, name: str) -> None:
+    """Save the model under a temporary name and move it."""
+    temporary = run.folder / f".{name}.tmp"
+    run.bare_model.save_pretrained(temporary, state_dict=_contiguous_state(run.bare_model))
+    shutil.rmtree(run.folder / name, ignore_errors=True)
+    temporary.rename(run.folder / name)
+
+
+def load_weights(run: Run, folder: Path) -> None:
+    """Load saved weights into the model of the run."""
+    saved = type(run.bare_model).from_pretrained(folder)
+    run.bare_model.load_state_dict(saved.state_dict())
+
+
+def test(run: Run) -> None:
+    """Test the model on the held-out rows; write the folder for the Hub and the results."""
+    if run.progress.stage == 0:
+        run.model = AutoModelForAudioClassification.from_pretrained(run.folder / "model")
+        if isinstance(run.features, MelFeatures):
+            saved = EmotionFeatureExtractor.from_pretrained(run.folder / "model")
+            run.features.feature_extractor = saved
+    elif isinstance(run.bare_model, EmotionResNetForAudioClassification):
+        run.model = run.bare_model.select_emotions(EMOTIONS)
+    run.model = run.accelerator.prepare_model(run.bare_model, evaluation_mode=True)
+    rows, probabilities = predict(run, run.corpora.fold.test)
+    if run.accelerator.is_main_process:
+        write_results(run, rows, probabilities)
+    run.accelerator.wait_for_everyone()
+
+
+def write_results(run: Run, rows: np.ndarray, probabilities: np.ndarray) -> None:
+    """Predictions, records, plots and the model's folder."""
+    write_json(run.folder / "predictions.json", prediction_rows(run, rows, probabilities))
+    records = test_records(run, rows, probabilities)
+    write_json(run.folder / "metrics.json", records)
+    for record in records:
+        print(f"{record['corpus']}: WA {record['metrics']['WA']:.3f}", end=", ")
+        print(f"UA {record['metrics']['UA']:.3f} on unseen test recordings")
+        draw_plots(run, record)
+    if run.progress.history:
+        plot_history(run.progress.history, run.folder / "plots" / "history.png")
+    export(run, records)
+
+
+def prediction_rows(run: Run, rows: np.ndarray, probabilities: np.ndarray) -> list[dict[str, Any]]:
+    """What the model said about each test recording."""
+    columns = run.corpora.dataset.select_columns(["corpus", "file", "speaker"])
+    return [
+        {
+            **columns[int(row)],
+            "emotion": run.corpora.labels[run.corpora.targets[row]],
+            "probabilities": [round(float(p), 6) for p in values],
+        }
+        for row, values in zip(rows, probabilities, strict=True)
+    ]
+
+
+def test_records(run: Run, rows: np.ndarray, probabilities: np.ndarray) -> list[dict[str, Any]]:
+    """One record per corpus tested, in the schema of `results/`."""
+    corpora = np.asarray(run.corpora.dataset["corpus"])[rows]
+    speakers = np.asarray(run.corpora.dataset["speaker"])[rows]
+    records = []
+    for corpus in np.unique(corpora):
+        of_corpus = corpora == corpus
+        metrics = recognition_metrics(
+            probabilities[of_corpus].argmax(axis=1),
+            run.corpora.targets[rows][of_corpus],
+            probabilities=probabilities[of_corpus],
+            speakers=speakers[of_corpus].tolist(),
+        )
+        record = make_record(
+            task="recognition",
+            corpus=str(corpus),
+            protocol=run.config.protocol,
+            system=system_name(run.config),
+            metrics=metrics,
+            provenance=provenance(run.config.seed, time.monotonic() - run.started),
+        )
+        records.append(dict(record))
+    return records
+
+
+def system_name(config: ClassifierConfig) -> str:
+    """How results call this model."""
+    if config.model_name_or_path is None:
+        return "emotion-resnet"
+    return Path(config.model_name_or_path).name
+
+
+def draw_plots(run: Run, record: dict[str, Any]) -> None:
+    """Confusion, per-emotion scores and reliability of one corpus."""
+    folder, corpus, metrics = run.folder / "plots", record["corpus"], record["metrics"]
+    title = f"{corpus}, {record['protocol'].replace('_', ' ')}"
+    plot_confusion(metrics["confusion_matrix"], EMOTIONS, folder / f"{corpus}_confusion.png", title)
+    plot_per_emotion(
+        {record["system"]: metrics["per_emotion"]}, folder / f"{corpus}_per_emotion.png"
+    )
+    plot_reliability(metrics, folder / f"{corpus}_reliability.png", title)
+
+
+def export(run: Run, records: Sequence[dict[str, Any]]) -> None:
+    """Write the folder that goes to the Hub, under a temporary name, and move it."""
+    temporary, folder = run.folder / ".model.tmp", run.folder / "model"
+    model = run.bare_model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    extractor: Any = run.features.feature_extractor  # type: ignore[attr-defined]
+    EmotionClassificationPipeline(model=model, feature_extractor=extractor).save_pretrained(
+        temporary
+    )
+    card = model_card(
+        model_name=(run.config.hub_model_id or run.folder.name).split("/")[-1],
+        corpora=list(run.config.corpora),
+        records=records,
+        config_summary=config_summary(run.config),
+        base_model=run.config.model_name_or_path,
+    )
+    card.save(temporary / "README.md")
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def config_summary(config: ClassifierConfig) -> dict[str, Any]:
+    """What a reader of the card wants to know of the settings; no paths."""
+    return {
+        "protocol": config.protocol,
+        "fold": config.fold,
+        "seed": config.seed,
+        "stages": ", ".join(f"{s.name} ({s.epochs} epochs, {s.emotions})" for s in config.stages),
+        "batch size": config.batch_size * config.gradient_accumulation_steps,
+        "learning rate": ", ".join(f"{s.learning_rate:g}" for s in config.stages),
+    }
+
+
+def push(run: Run) -> None:
+    """Send exactly the model's folder to the Hub."""
+    api, name = HfApi(), run.config.hub_model_id
+    assert name is not None
+    api.create_repo(name, exist_ok=True)
+    api.upload_folder(repo_id=name, folder_path=run.folder / "model")
+
+
+def progress_bar(run: Run, steps: int) -> tqdm:
+    """A bar on the main process."""
+    return tqdm(
+        total=steps,
+        initial=run.progress.step,
+        desc=run.stage.name,
+        disable=not run.accelerator.is_main_process,
+        mininterval=1.0,
+        file=sys.stderr,
+    )
+
+
+def _stage_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
+
+
+def _numbered(labels: Sequence[str]) -> dict[str, int]:
+    return {name: i for i, name in enumerate(labels)}
+
+
+def _contiguous_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    return {name: value.contiguous() for name, value in model.state_dict().items()}
+
+
+def _as_plain(config: ClassifierConfig) -> dict[str, Any]:
+    """Settings as YAML writes them: tuples are lists there."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(v) for name, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+if __name__ == "__main__":
+    main()

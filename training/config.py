@@ -1,0 +1,213 @@
+"""Settings of a training run: one YAML base, deltas on top, `key=value` from the command line."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+Config = TypeVar("Config")
+
+
+@dataclass
+class AugmentationConfig:
+    """How far recordings are changed in training; 0 switches a change off.
+
+    Args:
+        tempo: Largest natural logarithm of the change of tempo (0.2: 0.82 to 1.22 times).
+        pitch: Largest natural logarithm of the change of pitch and formants.
+        level: Largest change of level, in dB.
+        filter: Largest change of a band by a random smooth filter, in dB.
+        noise_probability: Share of recordings that noise is mixed into.
+        noise_snr: Range of the signal-to-noise ratio, in dB.
+        masks: Number of SpecAugment masks along time, and as many along frequency.
+        time_mask: Longest time mask, in seconds.
+        frequency_mask: Widest frequency mask, as a share of the bands.
+    """
+
+    tempo: float = 0.0
+    pitch: float = 0.0
+    level: float = 0.0
+    filter: float = 0.0
+    noise_probability: float = 0.0
+    noise_snr: tuple[float, float] = (10.0, 40.0)
+    masks: int = 0
+    time_mask: float = 0.25
+    frequency_mask: float = 0.15
+
+
+@dataclass
+class StageConfig:
+    """One stage of training; later stages start from the best weights of the stage before.
+
+    Args:
+        name: Shown in the history and in plots.
+        corpora: Corpora trained on; all of the run when empty.
+        emotions: `"six_emotions"`, or `"all"` to also train on each corpus' other emotions.
+        epochs: Passes over the training recordings.
+        learning_rate: Peak of the learning rate.
+        warmup: Share of the stage in which the learning rate rises; a cosine follows.
+        mixup_alpha: Parameter of mixup's Beta distribution (Zhang et al. 2018).
+        mixup_probability: Share of recordings that are mixed with another one.
+        label_smoothing: Share of the target given to all classes alike.
+        augmentation: See [`AugmentationConfig`].
+    """
+
+    name: str = "train"
+    corpora: list[str] = field(default_factory=list)
+    emotions: str = "six_emotions"
+    epochs: int = 1
+    learning_rate: float = 1e-3
+    warmup: float = 0.1
+    mixup_alpha: float = 0.3
+    mixup_probability: float = 0.0
+    label_smoothing: float = 0.0
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+
+@dataclass
+class ClassifierConfig:
+    """Everything that `train_classifier.py` can be told; `configs/classifier.yaml` explains each."""
+
+    corpora: dict[str, Any]
+    output_dir: str = "outputs/classifier"
+    protocol: str = "speaker_independent"
+    fold: int = 0
+    seed: int = 0
+    model_name_or_path: str | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+    feature_extractor: dict[str, Any] = field(default_factory=dict)
+    stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
+    crop_seconds: float = 2.5
+    batch_size: int = 32
+    gradient_accumulation_steps: int = 1
+    balance: float = 0.5
+    weight_decay: float = 0.02
+    max_grad_norm: float = 2.0
+    ema_decay: float = 0.995
+    mixed_precision: str = "no"
+    evaluations_per_stage: int = 10
+    early_stopping_patience: int = 0
+    checkpoint_every: int = 500
+    checkpoint_limit: int = 2
+    num_workers: int = 0
+    tracker: str | None = None
+    hub_model_id: str | None = None
+    push_to_hub: bool = False
+
+
+def load_config(
+    kind: type[Config], files: Sequence[str | Path], overrides: Sequence[str] = ()
+) -> Config:
+    """Read settings: later files and overrides win over earlier ones, key by key.
+
+    Args:
+        kind: The dataclass to build.
+        files: YAML files, the base first.
+        overrides: `key=value` with dots for nesting, values in YAML: `stages.0.epochs=3`.
+
+    Raises:
+        ValueError: An unreadable file, an unknown key or a value of the wrong type.
+    """
+    settings: dict[str, Any] = {}
+    for file in files:
+        settings = _merge(settings, _read_yaml(file))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ValueError(f"Bad override '{override}', expected key=value")
+        settings = _set(settings, key.split("."), yaml.safe_load(value), override)
+    return from_dict(kind, settings)
+
+
+def from_dict(kind: type[Config], settings: Mapping[str, Any], path: str = "") -> Config:
+    """Build a dataclass from nested dictionaries, checking names and types.
+
+    Raises:
+        ValueError: An unknown or missing key, or a value of the wrong type.
+    """
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
+    unknown = sorted(set(settings) - set(fields))
+    if unknown:
+        raise ValueError(f"Unknown setting {_dotted(path, unknown[0])}, expected {sorted(fields)}")
+    hints = typing.get_type_hints(kind)
+    values = {k: _convert(hints[k], v, _dotted(path, k)) for k, v in settings.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"Settings {path or 'of the run'} are incomplete: {error}") from error
+
+
+def _read_yaml(file: str | Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"Cannot read the settings '{file}': {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"Bad settings '{file}', expected a mapping at the top")
+    return settings
+
+
+def _merge(base: Mapping[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings are merged, except `corpora`, which a delta replaces; so is everything else."""
+    merged = dict(base)
+    for key, value in delta.items():
+        nested = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "corpora"
+        merged[key] = _merge(base[key], value) if nested else value
+    return merged
+
+
+def _set(settings: Any, keys: list[str], value: Any, override: str) -> Any:
+    """A copy of `settings` with the value under nested `keys` replaced."""
+    if not keys:
+        return value
+    key, rest = keys[0], keys[1:]
+    if isinstance(settings, list):
+        if not key.isdigit() or int(key) >= len(settings):
+            raise ValueError(f"Bad override '{override}', expected an index below {len(settings)}")
+        index = int(key)
+        changed = _set(settings[index], rest, value, override)
+        return [*settings[:index], changed, *settings[index + 1 :]]
+    if settings is not None and not isinstance(settings, dict):
+        raise ValueError(f"Bad override '{override}', '{key}' lies below a plain value")
+    settings = settings or {}
+    return settings | {key: _set(settings.get(key), rest, value, override)}
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    """`value` as the type that a field asks for."""
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_dict(typing.cast(type, hint), value, path)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, path)
+    if origin is list and isinstance(value, list):
+        return [_convert(arguments[0], v, f"{path}.{i}") for i, v in enumerate(value)]
+    if origin is tuple and isinstance(value, (list, tuple)) and len(value) == len(arguments):
+        return tuple(_convert(a, v, path) for a, v in zip(arguments, value, strict=True))
+    return _plain(hint, origin, value, path)
+
+
+def _plain(hint: Any, origin: Any, value: Any, path: str) -> Any:
+    expected = origin or hint
+    if expected is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        # YAML reads `1e-3` as text.
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    is_flag = isinstance(value, bool)
+    if not isinstance(value, expected) or (is_flag and expected is not bool):
+        name = getattr(expected, "__name__", str(expected))
+        raise ValueError(f"Bad setting {path}={value!r}, expected {name}")
+    return value
+
+
+def _dotted(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

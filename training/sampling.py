@@ -1,0 +1,89 @@
+"""Which recordings an epoch draws, with everything that is random about each of them."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class Draw(NamedTuple):
+    """One training example to be made.
+
+    Args:
+        row: Row of the recording.
+        partner: Row that mixup mixes into it, or -1.
+        share: Share of the recording itself in the mixture, 0.5 to 1.
+        seed: Seed of its augmentation.
+    """
+
+    row: int
+    partner: int = -1
+    share: float = 1.0
+    seed: int = 0
+
+
+class EpochSampler(Sampler[Draw]):
+    """Draws an epoch's examples, balanced over classes, from `(seed, epoch)` alone.
+
+    Since partner, share and seed are part of a draw, an example is the same whichever process or
+    worker makes it, and a resumed run makes the same examples as an uninterrupted one.
+
+    Args:
+        rows: Rows of the training recordings.
+        classes: Class of each of them, any hashable.
+        seed: Seed of the run and stage.
+        balance: 0 draws every recording once an epoch; 1 draws all classes equally often.
+        mixup_alpha: Parameter of mixup's Beta distribution.
+        mixup_probability: Share of examples that are mixed.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[int],
+        classes: Sequence[object],
+        seed: int,
+        balance: float = 0.0,
+        mixup_alpha: float = 0.3,
+        mixup_probability: float = 0.0,
+    ) -> None:
+        self.rows = np.asarray(rows)
+        self.seed = seed
+        self.mixup_alpha = mixup_alpha
+        self.mixup_probability = mixup_probability
+        self.epoch = 0
+        names, inverse, counts = np.unique(
+            np.asarray([str(c) for c in classes]), return_inverse=True, return_counts=True
+        )
+        self.expected = (counts[inverse] / counts.mean()) ** -balance
+        self.expected *= len(self.rows) / self.expected.sum()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration draws."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Draw]:
+        generator = np.random.default_rng((self.seed, self.epoch))
+        order = self.rows[generator.permutation(self._drawn(generator))]
+        partners = generator.permutation(order)
+        mixed = generator.random(len(order)) < self.mixup_probability
+        shares = generator.beta(self.mixup_alpha, self.mixup_alpha, size=len(order))
+        shares = np.maximum(shares, 1 - shares)
+        seeds = generator.integers(2**62, size=len(order))
+        for row, partner, mix, share, seed in zip(
+            order, partners, mixed, shares, seeds, strict=True
+        ):
+            mixup = {"partner": int(partner), "share": float(share)} if mix else {}
+            yield Draw(int(row), **mixup, seed=int(seed))
+
+    def _drawn(self, generator: np.random.Generator) -> np.ndarray:
+        """Positions drawn this epoch: each about as often as expected (systematic sampling).
+
+        Unlike drawing with replacement, no recording is missed or repeated by mere chance.
+        """
+        ends = np.cumsum(self.expected[shuffle := generator.permutation(len(self.rows))])
+        ticks = np.arange(len(self.rows)) + generator.random()
+        return shuffle[np.searchsorted(ends, ticks).clip(max=len(self.rows) - 1)]
