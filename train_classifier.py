@@ -75,6 +75,7 @@ from training.state import (
 )
 
 TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
+STAGE_EMOTIONS = ("six_emotions", "all")
 STEPS_OF_A_SEED = 1_000_003
 
 
@@ -160,7 +161,7 @@ def check_config(config: ClassifierConfig) -> None:
     """Refuse, before anything is computed, settings that would fail later.
 
     Raises:
-        ValueError: An unknown or absent tracker, no stages, or a push without an id.
+        ValueError: An unknown or absent tracker, no stages or a bad one, or a push without an id.
     """
     if config.tracker is not None:
         if config.tracker not in TRACKERS:
@@ -169,11 +170,29 @@ def check_config(config: ClassifierConfig) -> None:
             raise ValueError(f"Tracker '{config.tracker}' is not installed, expected the package")
     if not config.stages:
         raise ValueError("Got no stages, expected at least one")
+    for stage in config.stages:
+        check_stage(stage, config)
     if config.push_to_hub and not config.hub_model_id:
         raise ValueError("Got push_to_hub without hub_model_id, expected user/name")
     others = [stage.name for stage in config.stages if stage.emotions != "six_emotions"]
     if config.model_name_or_path and others:
         raise ValueError(f"Stages {others} train all emotions, expected six for a pretrained model")
+
+
+def check_stage(stage: StageConfig, config: ClassifierConfig) -> None:
+    """Refuse a stage that could only fail after those before it were trained.
+
+    Raises:
+        ValueError: Unknown emotions, or corpora that the run has not.
+    """
+    if stage.emotions not in STAGE_EMOTIONS:
+        raise ValueError(
+            f"Bad emotions '{stage.emotions}' of stage '{stage.name}', "
+            f"expected one of {list(STAGE_EMOTIONS)}"
+        )
+    unknown = sorted(set(stage.corpora) - set(config.corpora))
+    if unknown:
+        raise ValueError(f"Stage '{stage.name}' names {unknown}, expected {sorted(config.corpora)}")
 
 
 def build_accelerator(config: ClassifierConfig) -> Accelerator:
@@ -209,7 +228,7 @@ def prepare_folder(
         )
     accelerator.wait_for_everyone()
     if accelerator.is_main_process and not options.evaluate_only:
-        if options.overwrite:
+        if options.overwrite and exists:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(_as_plain(config), sort_keys=False))
@@ -243,12 +262,12 @@ def build_features(config: ClassifierConfig, corpora: Corpora) -> Features:
 def build_model(config: ClassifierConfig, labels: Sequence[str]) -> PreTrainedModel:
     """A new EmotionResNet for all labels, or a pretrained classifier with a new head for six."""
     if config.model_name_or_path is None:
-        names = {"id2label": dict(enumerate(labels)), "label2id": _numbered(labels)}
-        model = EmotionResNetForAudioClassification(EmotionResNetConfig(**config.model, **names))
-        # Channels last is a third faster on CPUs and on tensor cores.
-        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    names = {"id2label": dict(enumerate(EMOTIONS)), "label2id": _numbered(EMOTIONS)}
-    settings = AutoConfig.from_pretrained(config.model_name_or_path, **names, **config.model)
+        settings = EmotionResNetConfig(**config.model, **_label_maps(labels))
+        model = EmotionResNetForAudioClassification(settings)
+        return _with_memory_format(model, torch.channels_last)
+    settings = AutoConfig.from_pretrained(
+        config.model_name_or_path, **_label_maps(EMOTIONS), **config.model
+    )
     return AutoModelForAudioClassification.from_pretrained(
         config.model_name_or_path, config=settings, ignore_mismatched_sizes=True
     )
@@ -296,7 +315,7 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[s
 def train_stage(run: Run) -> None:
     """Train the current stage from wherever it stands, until its end or an early stop."""
     run.model.train()
-    steps, losses = run.stage_steps, []
+    steps, losses = run.stage_steps, run.progress.losses
     interval = max(1, steps // run.config.evaluations_per_stage)
     with progress_bar(run, steps) as bar:
         while run.progress.step < steps and not stopped_early(run):
@@ -306,7 +325,7 @@ def train_stage(run: Run) -> None:
                 if run.progress.step % interval == 0 or run.progress.step == steps:
                     evaluate_and_record(run, float(np.mean(losses)), bar)
                     losses.clear()
-                if run.progress.total_step % run.config.checkpoint_every == 0:
+                if checkpoint_is_due(run):
                     checkpoint(run)
                 if stopped_early(run):
                     break
@@ -365,6 +384,12 @@ def stopped_early(run: Run) -> bool:
     return 0 < patience <= run.progress.stale
 
 
+def checkpoint_is_due(run: Run) -> bool:
+    """Whether to save now: never within an accumulation, whose gradients are not saved."""
+    since = run.progress.total_step - run.progress.checkpointed
+    return run.accelerator.sync_gradients and since >= run.config.checkpoint_every
+
+
 def evaluate_and_record(run: Run, train_loss: float, bar: tqdm) -> None:
     """Score the averaged model on the validation speakers; keep it if it is the best."""
     parameters = list(run.bare_model.parameters())
@@ -379,7 +404,7 @@ def evaluate_and_record(run: Run, train_loss: float, bar: tqdm) -> None:
         **scores,
     }
     if run.progress.record(scores["validation_UA"], entry) and run.accelerator.is_main_process:
-        save_weights(run, "best")
+        save_weights(run, best_weights(run).name)
     run.average.swap_out(parameters)
     bar.set_postfix(loss=f"{train_loss:.3f}", UA=f"{scores['validation_UA']:.3f}")
     numbers = {name: value for name, value in entry.items() if name != "stage"}
@@ -397,6 +422,7 @@ def validate(run: Run) -> dict[str, float]:
         hit = (probabilities.argmax(axis=1) == targets)[corpora == corpus]
         present = targets[corpora == corpus]
         recalls = [hit[present == emotion].mean() for emotion in np.unique(present)]
+        scores[f"{corpus}_UA"] = [float(np.mean(recalls))]
         scores["validation_WA"].append(float(hit.mean()))
         scores["validation_UA"].append(float(np.mean(recalls)))
     loss = float(-np.log(np.maximum(chosen, 1e-12)).mean())
@@ -429,6 +455,7 @@ def predict(run: Run, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
 
 def checkpoint(run: Run) -> None:
     """Save everything that the run needs to continue from here."""
+    run.progress.checkpointed = run.progress.total_step
     name = f"step-{run.progress.total_step:08d}-stage-{run.progress.stage}"
     save_checkpoint(run.accelerator, run.folder, name, run.config.checkpoint_limit)
 
@@ -436,8 +463,13 @@ def checkpoint(run: Run) -> None:
 def finish_stage(run: Run) -> None:
     """Go on with the best weights of the stage."""
     run.accelerator.wait_for_everyone()
-    load_weights(run, run.folder / "best")
+    load_weights(run, best_weights(run))
     run.progress.next_stage()
+
+
+def best_weights(run: Run) -> Path:
+    """Each stage has its own: a run may resume from a checkpoint of an earlier stage."""
+    return run.folder / f"best-stage-{run.progress.stage}"
 
 
 def save_weights(run: Run, name: str) -> None:
@@ -543,13 +575,13 @@ def draw_plots(run: Run, record: dict[str, Any]) -> None:
 def export(run: Run, records: Sequence[dict[str, Any]]) -> None:
     """Write the folder that goes to the Hub, under a temporary name, and move it."""
     temporary, folder = run.folder / ".model.tmp", run.folder / "model"
-    model = run.bare_model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model = _with_memory_format(run.bare_model.cpu(), torch.contiguous_format)
     extractor: Any = run.features.feature_extractor  # type: ignore[attr-defined]
     EmotionClassificationPipeline(model=model, feature_extractor=extractor).save_pretrained(
         temporary
     )
     card = model_card(
-        model_name=(run.config.hub_model_id or run.folder.name).split("/")[-1],
+        model_name=run.config.hub_model_id or run.folder.name,
         corpora=list(run.config.corpora),
         records=records,
         config_summary=config_summary(run.config),
@@ -596,8 +628,16 @@ def _stage_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1])
 
 
-def _numbered(labels: Sequence[str]) -> dict[str, int]:
-    return {name: i for i, name in enumerate(labels)}
+def _label_maps(labels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {name: i for i, name in enumerate(labels)},
+    }
+
+
+def _with_memory_format(model: Any, memory_format: torch.memory_format) -> PreTrainedModel:
+    """Channels last is a third faster on CPUs and on tensor cores; files are contiguous."""
+    return model.to(memory_format=memory_format)
 
 
 def _contiguous_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:

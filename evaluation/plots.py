@@ -571,5 +571,3 @@ def _overlay(
         interpolation_stage="data",
         **spread,
     )
-    if share.min() < 0.5 and min(share.shape) > 1:
-        axes.contour(share, levels=[0.5], colors=[color], linewidths=1.4, **spread)

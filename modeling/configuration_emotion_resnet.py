@@ -23,8 +23,8 @@ class EmotionResNetConfig(PretrainedConfig):
         layer_type: `"basic"` (two 3x3 convolutions) or `"bottleneck"` (1x1, 3x3, 1x1).
         attention_reduction: Channels are divided by this in the attention layer of each block.
         dropout: Dropout probability before the verdict of each head.
-        kwargs: `id2label`, `label2id` and whatever `PretrainedConfig` takes. Six emotions by
-            default.
+        kwargs: `id2label` or `label2id` (either gives the other) and whatever `PretrainedConfig`
+            takes. Six emotions by default.
 
     Raises:
         ValueError: An unknown layer type, sizes that do not match, or a dropout outside 0 to 1.
@@ -35,8 +35,8 @@ class EmotionResNetConfig(PretrainedConfig):
     def __init__(
         self,
         num_mel_bins: int = 80,
-        embedding_size: int = 32,
-        hidden_sizes: tuple[int, ...] = (32, 64, 128, 256),
+        embedding_size: int = 24,
+        hidden_sizes: tuple[int, ...] = (24, 48, 96, 192),
         depths: tuple[int, ...] = (2, 2, 2, 2),
         layer_type: str = "basic",
         attention_reduction: int = 8,
@@ -58,9 +58,12 @@ class EmotionResNetConfig(PretrainedConfig):
         self.layer_type = layer_type
         self.attention_reduction = attention_reduction
         self.dropout = dropout
-        if not {"id2label", "num_labels"} & kwargs.keys():
+        if kwargs.keys().isdisjoint({"id2label", "label2id", "num_labels"}):
             kwargs["id2label"] = dict(enumerate(EMOTIONS))
-            kwargs["label2id"] = {name: i for i, name in enumerate(EMOTIONS)}
+        if "id2label" in kwargs:
+            kwargs.setdefault("label2id", {name: int(i) for i, name in kwargs["id2label"].items()})
+        elif "label2id" in kwargs:
+            kwargs["id2label"] = {i: name for name, i in kwargs["label2id"].items()}
         super().__init__(**kwargs)
 
 

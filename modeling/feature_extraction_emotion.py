@@ -1,10 +1,12 @@
 """Log-mel front end shared by the classifier and the enhancer."""
 
 from functools import lru_cache
+from math import gcd
 from typing import Any
 
 import librosa
 import numpy as np
+import soxr
 import torch
 import torchaudio
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
@@ -12,7 +14,10 @@ from transformers.feature_extraction_utils import BatchFeature
 
 MAX_CHANNELS = 8
 SAMPLING_RATE_RANGE = (1_000, 768_000)
+# torchaudio's kernels have so many weights: 48 kHz needs 2 million, 16,001 Hz would fill 14 GB.
+MAX_RESAMPLING_KERNEL = 10_000_000
 PADDINGS = (False, True, "longest", "max_length")
+PCM_FULL_SCALE = {torch.int16: 2.0**15, torch.int32: 2.0**31}
 
 
 @lru_cache(maxsize=16)
@@ -88,8 +93,8 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
         self.mean = mean
         self.std = std
         self.corpus_statistics = corpus_statistics or {}
-        for corpus in (None, *self.corpus_statistics):
-            self._check_statistics(corpus)
+        for statistics in ({"mean": mean, "std": std}, *self.corpus_statistics.values()):
+            self._check_statistics(**statistics)
 
     @property
     def max_samples(self) -> int:
@@ -121,7 +126,7 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
         Args:
             raw_speech: One clip, or a list of clips. A clip is a numpy array, tensor or list of
                 floats of shape `(samples,)`, `(channels, samples)` or `(samples, channels)`;
-                channels are averaged.
+                channels are averaged. Integers of 16 or 32 bits are PCM, scaled to -1 to 1.
             sampling_rate: Rate of the clips in Hz; the extractor's own when not given.
             padding: `"max_length"` (to `max_seconds`), `True` or `"longest"` (to the longest clip)
                 or `False` (no padding, a list of arrays).
@@ -136,8 +141,8 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
             `(batch, frames)` int, 1 for real frames.
 
         Raises:
-            ValueError: A clip is empty, holds NaN or infinity or has an impossible shape; the
-                sampling rate is outside 1 kHz to 768 kHz; an unknown corpus or padding.
+            ValueError: A clip is empty, holds NaN or infinity or has an impossible shape or type;
+                the sampling rate is outside 1 kHz to 768 kHz; an unknown corpus or padding.
         """
         rate = self._check_rate(sampling_rate)
         device = str(device)
@@ -166,18 +171,18 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
         With a corpus they are that corpus' own; those of the first corpus are the default ones too.
 
         Raises:
-            ValueError: A shape other than `()` or `(n_mels,)`, or a standard deviation that is not
-                positive.
+            ValueError: A shape other than `()` or `(n_mels,)`, a mean that is not finite, or a
+                standard deviation that is not positive. Nothing is stored then.
         """
         statistics = {
             "mean": np.asarray(mean, dtype=float).tolist(),
             "std": np.asarray(std, dtype=float).tolist(),
         }
+        self._check_statistics(**statistics)
         if corpus is None or not self.corpus_statistics:
             self.mean, self.std = statistics["mean"], statistics["std"]
         if corpus is not None:
             self.corpus_statistics[corpus] = statistics
-        self._check_statistics(corpus)
 
     def pad_features(
         self,
@@ -230,17 +235,17 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
         )
         return mean, std
 
-    def _check_statistics(self, corpus: str | None) -> None:
-        for tensor, name in zip(
-            self._statistics(corpus, torch.device("cpu")), ("mean", "std"), strict=True
-        ):
-            if tensor.shape not in ((), (self.feature_size,)):
+    def _check_statistics(self, mean: float | list[float], std: float | list[float]) -> None:
+        for name, values in (("mean", mean), ("std", std)):
+            if np.shape(values) not in ((), (self.feature_size,)):
                 raise ValueError(
-                    f"Bad {name} of shape {tuple(tensor.shape)}, expected one number or "
+                    f"Bad {name} of shape {np.shape(values)}, expected one number or "
                     f"{self.feature_size}"
                 )
-            if name == "std" and not (tensor > 0).all():
-                raise ValueError("Bad std with values of 0 or below, expected positive ones")
+            if not np.isfinite(values).all():
+                raise ValueError(f"Bad {name} with NaN or infinity, expected finite numbers")
+        if not (np.asarray(std) > 0).all():
+            raise ValueError("Bad std with values of 0 or below, expected positive ones")
 
     def _check_rate(self, sampling_rate: int | None) -> int:
         if sampling_rate is None:
@@ -251,8 +256,9 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
         return int(sampling_rate)
 
     def _to_mono(self, clip: Any, index: int) -> torch.Tensor:
-        wave = torch.as_tensor(np.asarray(clip) if isinstance(clip, list) else clip)
-        wave = wave.detach().to(torch.float32)
+        wave = _as_float(clip, index)
+        if wave.numel() == 0:
+            raise ValueError(f"Clip {index} is empty, expected at least one sample")
         if wave.ndim == 2 and min(wave.shape) <= MAX_CHANNELS:
             wave = wave.mean(dim=int(wave.shape[0] > wave.shape[1]))
         if wave.ndim != 1:
@@ -260,8 +266,6 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
                 f"Bad shape {tuple(wave.shape)} of clip {index}, expected (samples,) or at most "
                 f"{MAX_CHANNELS} channels; give a batch as a list of clips"
             )
-        if wave.numel() == 0:
-            raise ValueError(f"Clip {index} is empty, expected at least one sample")
         if not torch.isfinite(wave).all():
             raise ValueError(f"Clip {index} holds NaN or infinite samples, expected finite ones")
         return wave
@@ -269,6 +273,9 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
     def _resample(self, wave: torch.Tensor, rate: int) -> torch.Tensor:
         if rate == self.sampling_rate:
             return wave
+        if rate * self.sampling_rate // gcd(rate, self.sampling_rate) ** 2 > MAX_RESAMPLING_KERNEL:
+            resampled = soxr.resample(wave.cpu().numpy(), rate, self.sampling_rate)
+            return torch.from_numpy(resampled).to(wave)
         return _resampler(rate, self.sampling_rate, str(wave.device))(wave)
 
     def _log_mels(self, clips: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -290,7 +297,20 @@ def _as_batch(raw_speech: Any) -> list[Any]:
         return [raw_speech]
     if not raw_speech:
         raise ValueError("Got an empty list, expected at least one clip")
-    return [list(raw_speech)] if isinstance(raw_speech[0], (float, int)) else list(raw_speech)
+    return [list(raw_speech)] if np.ndim(raw_speech[0]) == 0 else list(raw_speech)
+
+
+def _as_float(clip: Any, index: int) -> torch.Tensor:
+    """Samples of a clip as float32, integers as the PCM that they are."""
+    # A copy: torch takes neither the negative strides of `clip[::-1]` nor read-only arrays.
+    wave = clip.detach() if isinstance(clip, torch.Tensor) else torch.tensor(np.array(clip))
+    if wave.is_floating_point():
+        return wave.to(torch.float32)
+    if wave.dtype not in PCM_FULL_SCALE:
+        raise ValueError(
+            f"Bad type {wave.dtype} of clip {index}, expected floating point, int16 or int32"
+        )
+    return wave.to(torch.float32) / PCM_FULL_SCALE[wave.dtype]
 
 
 EmotionFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -59,6 +59,7 @@ class EmotionResNetConvLayer(nn.Module):
     def forward(
         self, hidden_state: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The layer's output and the mask of its frames."""
         mask = mask[..., :: self.stride]
         hidden_state = self.normalization(self.convolution(hidden_state))
         return self.activation(hidden_state) * mask, mask
@@ -74,8 +75,10 @@ class EmotionResNetAttention(nn.Module):
         self.excite = nn.Conv2d(squeezed, channels, kernel_size=1)
 
     def forward(self, hidden_state: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        positions = mask.sum(dim=(2, 3), keepdim=True) * hidden_state.shape[2]
-        mean = hidden_state.sum(dim=(2, 3), keepdim=True) / positions
+        """The hidden state with every channel weighed between 0 and 1."""
+        # Means, not sums, which half precision cannot hold; padded frames are zero.
+        real = mask.mean(dim=(2, 3), keepdim=True)
+        mean = hidden_state.mean(dim=(2, 3), keepdim=True) / real
         return hidden_state * self.excite(F.relu(self.squeeze(mean))).sigmoid()
 
 
@@ -97,6 +100,7 @@ class EmotionResNetBlock(nn.Module):
     def forward(
         self, hidden_state: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The block's output and the mask of its frames."""
         residual = hidden_state if self.shortcut is None else self.shortcut(hidden_state, mask)[0]
         for layer in self.layers:
             hidden_state, mask = layer(hidden_state, mask)
@@ -105,12 +109,16 @@ class EmotionResNetBlock(nn.Module):
 
 
 class EmotionResNetModel(nn.Module):
-    """The trunk: a stem that shrinks both axes by 4, then stages of residual blocks."""
+    """The trunk: a stem, then stages of residual blocks.
+
+    The stem shrinks time by 4 but frequency by 2 only: harmonics lie close together, and how they
+    move tells emotions apart.
+    """
 
     def __init__(self, config: EmotionResNetConfig) -> None:
         super().__init__()
         self.stem = EmotionResNetConvLayer(1, config.embedding_size, kernel_size=7, stride=2)
-        self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.pool = nn.MaxPool2d(kernel_size=(1, 3), stride=(1, 2), padding=(0, 1))
         sizes = [config.embedding_size, *config.hidden_sizes]
         self.stages = nn.ModuleList(
             nn.ModuleList(
@@ -128,10 +136,11 @@ class EmotionResNetModel(nn.Module):
     def forward(
         self, input_features: torch.Tensor, attention_mask: torch.Tensor
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Outputs of the stem and each stage, and the mask `(batch, 1, 1, frames)` of the last."""
         mask = attention_mask[:, None, None, :].to(input_features.dtype)
         hidden_state = input_features.transpose(1, 2).unsqueeze(1) * mask
         hidden_state, mask = self.stem(hidden_state, mask)
-        mask = mask[..., :: self.pool.stride]
+        mask = mask[..., ::2]
         hidden_state = self.pool(hidden_state) * mask
         hidden_states = (hidden_state,)
         for stage in self.stages:
@@ -160,6 +169,7 @@ class EmotionResNetHeads(nn.Module):
     def forward(
         self, hidden_state: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits `(batch, num_labels)`, embeddings and attention as in the model's output."""
         scores = self.attention(hidden_state).masked_fill(mask == 0, float("-inf"))
         attention = scores.flatten(2).softmax(dim=-1).view_as(scores)
         statistics = _weighted_statistics(hidden_state, attention)
@@ -204,16 +214,22 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
             labels: Class indices `(batch,)`, or class probabilities `(batch, num_labels)`.
             output_hidden_states: Also return the output of the stem and of each stage.
             output_attentions: Also return where each emotion's head looks.
-            return_dict: `False` for a plain tuple.
+            return_dict: `False` for a plain tuple. These three are the configuration's by default.
 
         Raises:
             ValueError: Features of another number of bands, or a clip without a real frame.
         """
+        config = self.config
+        if output_hidden_states is None:
+            output_hidden_states = config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = config.output_attentions
         attention_mask = self._check(input_features, attention_mask)
         hidden_states, mask = self.emotion_resnet(input_features, attention_mask)
-        # Softmax and variance want full precision when the trunk ran in half.
+        # Softmax and variance want the weights' precision when autocast ran the trunk in half.
         with torch.autocast(input_features.device.type, enabled=False):
-            logits, embeddings, attention = self.heads(hidden_states[-1].float(), mask)
+            hidden_state = hidden_states[-1].to(self.heads.weight.dtype)
+            logits, embeddings, attention = self.heads(hidden_state, mask)
         output = EmotionResNetOutput(
             loss=None if labels is None else F.cross_entropy(logits, labels),
             logits=logits,
@@ -221,14 +237,17 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
             hidden_states=hidden_states if output_hidden_states else None,
             attentions=(attention,) if output_attentions else None,
         )
-        return output.to_tuple() if return_dict is False else output
+        return_dict = config.return_dict if return_dict is None else return_dict
+        return output if return_dict else output.to_tuple()
 
     def select_emotions(self, emotions: Sequence[str]) -> "EmotionResNetForAudioClassification":
         """A copy of this model with the heads of `emotions` only, in that order.
 
         Raises:
-            ValueError: An emotion that this model has no head for.
+            ValueError: An emotion that this model has no head for, one named twice, or none.
         """
+        if not emotions or len(set(emotions)) < len(emotions):
+            raise ValueError(f"Bad emotions {list(emotions)}, expected one or more different ones")
         unknown = [name for name in emotions if name not in self.config.label2id]
         if unknown:
             known = list(self.config.label2id)
@@ -244,7 +263,7 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
             if name.startswith("heads."):
                 state[name] = value[rows.to(value.device)]
         model.load_state_dict(state)
-        return model.to(self.device).train(self.training)
+        return model.to(self.device, self.dtype).train(self.training)
 
     def _check(
         self, input_features: torch.Tensor, attention_mask: torch.Tensor | None
@@ -270,8 +289,9 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
         elif isinstance(module, EmotionResNetBlock):
-            # Every block starts as the identity, which steadies the first steps (Goyal et al. 2017).
-            nn.init.zeros_(module.layers[-1].normalization.weight)
+            # Every block starts as the identity: steadier first steps (Goyal et al. 2017).
+            last = len(module.layers) - 1
+            nn.init.zeros_(module.get_parameter(f"layers.{last}.normalization.weight"))
         elif isinstance(module, EmotionResNetHeads):
             nn.init.zeros_(module.attention.weight)
             nn.init.normal_(module.weight, std=0.3 * module.weight.shape[1] ** -0.5)

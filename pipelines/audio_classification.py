@@ -3,19 +3,24 @@
 This file is copied to the Hub with a model, hence it imports nothing of this project.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from io import BytesIO
+from math import gcd
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+import soxr
 import torch
 import torchaudio
 from huggingface_hub import get_session
 from transformers import AudioClassificationPipeline
 
 DOWNLOAD_TIMEOUT = 60
+# torchaudio's kernels have so many weights; rates that share no factor would fill memory.
+MAX_RESAMPLING_KERNEL = 10_000_000
+PCM_FULL_SCALE = {torch.int16: 2.0**15, torch.int32: 2.0**31}
 
 
 class EmotionClassificationPipeline(AudioClassificationPipeline):
@@ -28,6 +33,10 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
     selects the statistics of a corpus, where the feature extractor knows several.
     """
 
+    def __init__(self, *args: Any, top_k: int | None = None, **kwargs: Any) -> None:
+        # Without a value the parent would make it 5.
+        super().__init__(*args, top_k=top_k, **kwargs)
+
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Classify one recording, or a list, dataset or generator of recordings.
 
@@ -39,27 +48,34 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
             kwargs: `top_k` (all classes by default), `function_to_apply`, `corpus`, `batch_size`.
 
         Returns:
-            For each recording a list of `{"label", "score"}`, the most probable first.
+            For each recording a list of `{"label", "score"}`, the most probable first. Datasets and
+            generators give an iterator of those.
 
         Raises:
             ValueError: Nothing that can be decoded, or sound without samples.
             TypeError: An input of another type.
+            OSError: A file that is not there, or an address that does not answer.
         """
+        if _is_collection(inputs):
+            inputs = (item for item in inputs)
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(
-        self, top_k: int | None = None, corpus: str | None = None, **kwargs: Any
+        self, corpus: str | None = None, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        _, forward, postprocess = super()._sanitize_parameters(top_k=top_k, **kwargs)
+        _, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        if "top_k" not in kwargs:
+            # A call that does not say how many keeps what the construction said.
+            del postprocess["top_k"]
         return {} if corpus is None else {"corpus": corpus}, forward, postprocess
 
     def preprocess(self, inputs: Any, corpus: str | None = None) -> Any:
         """Decode one recording and extract its features."""
         wave, rate = _read(inputs, self.feature_extractor.sampling_rate)
-        wave = _to_mono(wave)
         if wave.numel() == 0:
             raise ValueError("Got a recording without samples, expected at least one")
-        wave = torchaudio.functional.resample(wave, rate, self.feature_extractor.sampling_rate)
+        wave = _to_mono(wave)
+        wave = _resample(wave, rate, self.feature_extractor.sampling_rate)
         features = self.feature_extractor(
             wave.numpy(),
             sampling_rate=self.feature_extractor.sampling_rate,
@@ -75,6 +91,12 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
         return {"padding": "longest"} if ours else {}
 
 
+def _is_collection(inputs: Any) -> bool:
+    """Whether these are rows of a `datasets` dataset, or the like, and not one recording."""
+    one = (str, bytes, bytearray, Mapping, np.ndarray, torch.Tensor)
+    return isinstance(inputs, Iterable) and not isinstance(inputs, (list, *one))
+
+
 def _read(inputs: Any, default_rate: int) -> tuple[torch.Tensor, int]:
     """Samples of any input, with or without a channel axis, and their rate in Hz."""
     if isinstance(inputs, Mapping):
@@ -84,7 +106,7 @@ def _read(inputs: Any, default_rate: int) -> tuple[torch.Tensor, int]:
     if isinstance(inputs, (bytes, bytearray)):
         return _decode(bytes(inputs), f"{len(inputs)} bytes")
     if isinstance(inputs, (np.ndarray, torch.Tensor)):
-        return torch.as_tensor(inputs), default_rate
+        return _as_tensor(inputs), default_rate
     if hasattr(inputs, "get_all_samples"):
         samples = inputs.get_all_samples()
         return samples.data, samples.sample_rate
@@ -99,7 +121,7 @@ def _read_mapping(inputs: Mapping[str, Any], default_rate: int) -> tuple[torch.T
         if inputs.get(key) is not None:
             if inputs.get("sampling_rate") is None:
                 raise ValueError(f"Got '{key}' without 'sampling_rate', expected both")
-            return torch.as_tensor(np.asarray(inputs[key])), int(inputs["sampling_rate"])
+            return _as_tensor(inputs[key]), int(inputs["sampling_rate"])
     if inputs.get("bytes") is not None:
         return _decode(inputs["bytes"], str(inputs.get("path") or "bytes"))
     for key in ("path", "audio"):
@@ -109,6 +131,11 @@ def _read_mapping(inputs: Mapping[str, Any], default_rate: int) -> tuple[torch.T
         f"Bad keys {sorted(inputs)}, expected 'audio', 'array' or 'raw' with 'sampling_rate', "
         "'bytes' or 'path'"
     )
+
+
+def _as_tensor(samples: Any) -> torch.Tensor:
+    # A copy: torch takes neither the negative strides of `samples[::-1]` nor read-only arrays.
+    return samples if isinstance(samples, torch.Tensor) else torch.tensor(np.array(samples))
 
 
 def _fetch(address: str) -> bytes:
@@ -129,11 +156,20 @@ def _decode(data: bytes, name: str) -> tuple[torch.Tensor, int]:
     return torch.from_numpy(wave.T), rate
 
 
+def _resample(wave: torch.Tensor, rate: int, new_rate: int) -> torch.Tensor:
+    if rate <= 0:
+        raise ValueError(f"Bad sampling_rate {rate}, expected a positive one in Hz")
+    if rate * new_rate // gcd(rate, new_rate) ** 2 > MAX_RESAMPLING_KERNEL:
+        return torch.from_numpy(soxr.resample(wave.numpy(), rate, new_rate))
+    return torchaudio.functional.resample(wave, rate, new_rate)
+
+
 def _to_mono(wave: torch.Tensor) -> torch.Tensor:
     """Samples `(samples,)` in -1 to 1; the shorter of two axes is that of channels."""
-    if not wave.is_floating_point():
-        wave = wave / torch.iinfo(wave.dtype).max
-    wave = wave.detach().to("cpu", torch.float32)
+    full_scale = 1.0 if wave.is_floating_point() else PCM_FULL_SCALE.get(wave.dtype)
+    if full_scale is None:
+        raise ValueError(f"Bad type {wave.dtype}, expected floating point, int16 or int32")
+    wave = wave.detach().to("cpu", torch.float32) / full_scale
     if wave.ndim == 2:
         return wave.mean(dim=int(wave.shape[0] > wave.shape[1]))
     if wave.ndim != 1:

@@ -78,7 +78,7 @@ def mask_spectrogram(
     *,
     frames_per_second: float,
 ) -> np.ndarray:
-    """SpecAugment (Park et al. 2019): masks in z-scored features `(frames, n_mels)` are 0, the mean."""
+    """SpecAugment (Park et al. 2019): parts of z-scored features `(frames, n_mels)` become 0."""
     features = features.copy()
     frames, bands = features.shape
     widest = round(config.frequency_mask * bands)

@@ -71,7 +71,7 @@ class StageConfig:
 
 @dataclass
 class ClassifierConfig:
-    """Everything that `train_classifier.py` can be told; `configs/classifier.yaml` explains each."""
+    """What `train_classifier.py` can be told; `configs/classifier.yaml` explains each setting."""
 
     corpora: dict[str, Any]
     output_dir: str = "outputs/classifier"
@@ -120,7 +120,7 @@ def load_config(
         key, equals, value = override.partition("=")
         if not equals:
             raise ValueError(f"Bad override '{override}', expected key=value")
-        settings = _set(settings, key.split("."), yaml.safe_load(value), override)
+        settings = _set(settings, key.split("."), _parse(value, override), override)
     return from_dict(kind, settings)
 
 
@@ -150,6 +150,13 @@ def _read_yaml(file: str | Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ValueError(f"Bad settings '{file}', expected a mapping at the top")
     return settings
+
+
+def _parse(value: str, override: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"Bad override '{override}', expected YAML after =: {error}") from error
 
 
 def _merge(base: Mapping[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Corpora, folds and batches of a classifier's run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -111,8 +111,9 @@ def _fold(dataset: Dataset, config: ClassifierConfig) -> Fold:
     if config.fold < 0:
         raise ValueError(f"Bad fold {config.fold}, expected 0 or more")
     chosen = folds[config.fold % len(folds)]
-    splits = {name: tuple(six[list(rows)].tolist()) for name, rows in chosen.splits.items()}
-    fold = replace(chosen, **splits)
+    fold = _with_rows(
+        chosen, {name: tuple(six[list(rows)].tolist()) for name, rows in chosen.splits.items()}
+    )
     others = np.setdiff1d(np.arange(len(dataset)), six).tolist()
     return replace(fold, train=tuple(sorted([*fold.train, *_allowed(dataset, fold, others)])))
 
@@ -139,13 +140,17 @@ def _allowed(dataset: Dataset, fold: Fold, rows: Sequence[int]) -> list[int]:
 
 def _shift(fold: Fold, offset: int) -> Fold:
     moved = {name: tuple(i + offset for i in rows) for name, rows in fold.splits.items()}
-    return replace(fold, **moved)
+    return _with_rows(fold, moved)
+
+
+def _with_rows(fold: Fold, rows: Mapping[str, tuple[int, ...]]) -> Fold:
+    return replace(fold, train=rows["train"], validation=rows["validation"], test=rows["test"])
 
 
 def _join(folds: Sequence[Fold]) -> Fold:
     first = folds[0]
     rows = {name: sum((f.splits[name] for f in folds), ()) for name in first.splits}
-    return replace(first, corpus="+".join(f.corpus for f in folds), **rows)
+    return _with_rows(replace(first, corpus="+".join(f.corpus for f in folds)), rows)
 
 
 class TrainingExamples(TorchDataset[tuple[np.ndarray, np.ndarray]]):

@@ -1,5 +1,6 @@
 """How a recording becomes a training example, for models that see mels and models that hear."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -51,9 +52,8 @@ class MelFeatures:
     ) -> None:
         self.feature_extractor = feature_extractor
         self.corpora = dataset["corpus"]
-        plain = EmotionFeatureExtractor.from_dict(
-            feature_extractor.to_dict() | {"mean": 0.0, "std": 1.0, "corpus_statistics": {}}
-        )
+        plain = copy.deepcopy(feature_extractor)
+        plain.mean, plain.std, plain.corpus_statistics = 0.0, 1.0, {}
         columns = dataset.select_columns(["audio"])
         mels = map_mel(columns, plain, padding=False).select_columns(["input_features"])
         self.log_mels = [
@@ -94,7 +94,10 @@ class MelFeatures:
 
     def _normalize(self, log_mel: np.ndarray, row: int) -> np.ndarray:
         tensor = torch.from_numpy(log_mel)
-        return self.feature_extractor.normalize(tensor, self.corpora[row]).numpy()
+        corpus = self.corpora[row]
+        # A corpus that nobody trained on is unknown sound: so are its statistics.
+        known = corpus in self.feature_extractor.corpus_statistics
+        return self.feature_extractor.normalize(tensor, corpus if known else None).numpy()
 
 
 class WaveformFeatures:

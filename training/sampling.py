@@ -52,7 +52,7 @@ class EpochSampler(Sampler[Draw]):
         self.mixup_alpha = mixup_alpha
         self.mixup_probability = mixup_probability
         self.epoch = 0
-        names, inverse, counts = np.unique(
+        _, inverse, counts = np.unique(
             np.asarray([str(c) for c in classes]), return_inverse=True, return_counts=True
         )
         self.expected = (counts[inverse] / counts.mean()) ** -balance

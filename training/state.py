@@ -27,6 +27,8 @@ class Progress:
         best: Best validation score of the stage.
         best_step: `step` at which it was reached.
         stale: Evaluations since then.
+        checkpointed: `total_step` of the latest checkpoint.
+        losses: Losses of the batches since the latest evaluation.
         history: One entry per evaluation.
     """
 
@@ -36,6 +38,8 @@ class Progress:
     best: float = -math.inf
     best_step: int = 0
     stale: int = 0
+    checkpointed: int = 0
+    losses: list[float] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def next_stage(self) -> None:
@@ -96,7 +100,10 @@ class Average:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the averages of a checkpoint."""
+        device = self._started().shadow_params[0].device
         self._started().load_state_dict(state)
+        # accelerate reads what it does not know to the CPU.
+        self._started().to(device)
 
     def _started(self) -> EMAModel:
         if self.model is None:

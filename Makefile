@@ -1,0 +1,36 @@
+# `make demo` and `make test` set up .venv themselves and use it again afterwards.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := benchmarks datasets_scripts evaluation modeling pipelines tests training train_classifier.py
+
+.PHONY: demo test quality style clean
+
+demo: .venv/.demo
+	$(BIN)/python train_classifier.py --config configs/classifier.yaml --config configs/toy.yaml --overwrite
+	$(BIN)/python -m evaluation.report outputs/toy
+
+test: .venv/.test
+	$(BIN)/python -m pytest
+
+quality: .venv/.quality
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+
+style: .venv/.quality
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+clean:
+	rm -rf .venv outputs build *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: EXTRAS :=
+.venv/.test: EXTRAS := [test,baselines]
+.venv/.quality: EXTRAS := [test,baselines,quality]
+.venv/.demo .venv/.test .venv/.quality: setup.cfg constraints.txt | .venv/bin/python
+	$(PIP) install --quiet --constraint constraints.txt --editable ".$(EXTRAS)"
+	touch $@

@@ -1,0 +1,1 @@
+"""Scripts that measure: each writes records into `results/`, with the command that made them."""

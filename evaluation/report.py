@@ -1,0 +1,139 @@
+"""One page about a training run: scores, pictures and what the finished pipeline says.
+
+python -m evaluation.report outputs/toy
+"""
+
+import argparse
+import html
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from datasets import Dataset
+from transformers import pipeline
+
+from datasets_scripts import EMOTIONS, decode_audio, load_corpus
+from modeling import EmotionFeatureExtractor
+
+from .plots import plot_attention, plot_dataset_distribution, plot_mel_gallery
+from .results import markdown_table
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+img { max-width: 100%; margin: .5rem 0 } table { border-collapse: collapse }
+td, th { padding: .25rem .75rem; border-bottom: 1px solid #ddd; text-align: left }
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write `report.html` into the folder of a run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("run", type=Path, help="output folder of train_classifier.py")
+    path = write_report(parser.parse_args(arguments).run)
+    print(f"Report: {path}")
+
+
+def write_report(run: Path) -> Path:
+    """Draw what is missing and write the page.
+
+    Args:
+        run: Output folder of a finished `train_classifier.py`.
+
+    Raises:
+        FileNotFoundError: The run is not finished.
+    """
+    if not (run / "metrics.json").exists():
+        raise FileNotFoundError(f"No metrics.json in '{run}', expected a finished run")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    records = json.loads((run / "metrics.json").read_text())
+    classifier = pipeline("audio-classification", str(run / "model"), trust_remote_code=True)
+    parts = [f"<h1>{html.escape(run.name)}</h1>", _table(markdown_table(records))]
+    parts += [_image("plots/history.png")] if (run / "plots" / "history.png").exists() else []
+    for name, options in config["corpora"].items():
+        options = options if isinstance(options, dict) else {"data_dir": options}
+        dataset = load_corpus(name, **options)
+        assert isinstance(dataset, Dataset)
+        parts += _corpus_part(run, name, dataset, classifier)
+    path = run / "report.html"
+    temporary = path.with_suffix(".tmp")
+    title = f"<title>{html.escape(run.name)}</title><style>{STYLE}</style>"
+    temporary.write_text(f"<!doctype html><meta charset=utf-8>{title}\n" + "\n".join(parts))
+    os.replace(temporary, path)
+    return path
+
+
+def _corpus_part(run: Path, name: str, dataset: Dataset, classifier: Any) -> list[str]:
+    """Pictures of a corpus, and the pipeline's verdict on a test recording of each emotion."""
+    predictions = json.loads((run / "predictions.json").read_text())
+    tested = {p["file"] for p in predictions if p["corpus"] == name}
+    files, emotions = dataset["file"], dataset["emotion"]
+    chosen = {
+        emotion: next(i for i, file in enumerate(files) if file in tested and emotions[i] == number)
+        for number, emotion in enumerate(EMOTIONS)
+        if number in {emotions[i] for i, file in enumerate(files) if file in tested}
+    }
+    plot_dataset_distribution(dataset, run / "plots" / f"{name}_distribution.png")
+    _draw_mels(run, name, dataset, chosen, classifier)
+    pictures = ("distribution", "mels", "attention", "confusion", "per_emotion", "reliability")
+    rows = [_verdict(dataset[i], emotion, classifier) for emotion, i in chosen.items()]
+    head = "| recording | acted | heard |\n|---|---|---|\n"
+    return [
+        f"<h2>{html.escape(name)}</h2>",
+        _table(head + "\n".join(rows)),
+        *[_image(f"plots/{name}_{picture}.png") for picture in pictures],
+    ]
+
+
+def _draw_mels(
+    run: Path, name: str, dataset: Dataset, chosen: dict[str, int], classifier: Any
+) -> None:
+    """A spectrogram of each emotion, and where each head looks in the first of them."""
+    extractor = classifier.feature_extractor
+    if not hasattr(extractor, "denormalize"):
+        return
+    mels = {e: _features(dataset[i]["audio"], extractor) for e, i in chosen.items()}
+    scale = {"sampling_rate": extractor.sampling_rate, "hop_length": extractor.hop_length}
+    plots = run / "plots"
+    gallery = {e: extractor.denormalize(mel).numpy() for e, mel in mels.items()}
+    plot_mel_gallery(gallery, plots / f"{name}_mels.png", **scale)
+    mel = mels.get("anger", next(iter(mels.values())))
+    with torch.no_grad():
+        output = classifier.model(mel[None].to(classifier.device), output_attentions=True)
+    attention = output.attentions[0][0].cpu().numpy()
+    log_mel = extractor.denormalize(mel).numpy()
+    plot_attention(log_mel, attention, EMOTIONS, plots / f"{name}_attention.png", **scale)
+
+
+def _features(audio: dict[str, Any], extractor: EmotionFeatureExtractor) -> torch.Tensor:
+    wave, rate = decode_audio(audio)
+    features = extractor([wave], sampling_rate=rate, padding=True, return_tensors="pt")
+    return features["input_features"][0]
+
+
+def _verdict(row: dict[str, Any], emotion: str, classifier: Any) -> str:
+    guesses = classifier(row["audio"], top_k=2)
+    heard = ", ".join(f"{g['label']} {100 * g['score']:.0f} %" for g in guesses)
+    return f"| {row['file']} | {emotion} | {heard} |"
+
+
+def _table(markdown: str) -> str:
+    """A Markdown table as HTML."""
+    lines = [line.strip("| ").split("|") for line in markdown.strip().splitlines()]
+    head, body = lines[0], [line for line in lines[2:] if len(line) == len(lines[0])]
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(c.strip())}</{tag}>" for c in cells) + "</tr>"
+
+    return "<table>" + row(head, "th") + "".join(row(line, "td") for line in body) + "</table>"
+
+
+def _image(path: str) -> str:
+    return f'<img src="{html.escape(path)}" alt="{html.escape(Path(path).stem)}">'
+
+
+if __name__ == "__main__":
+    main()

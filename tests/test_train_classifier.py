@@ -1,0 +1,533 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from base64 import b64decode
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+import transformers
+import yaml
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+from transformers import AutoModelForAudioClassification, pipeline
+
+import train_classifier
+from datasets_scripts import EMOTIONS, load_corpus
+
+ROOT = Path(train_classifier.__file__).parent
+# 24 recordings train, hence 4 batches an epoch.
+TOY = {"speakers": 6, "repetitions": 1}
+SETTINGS = {
+    "model": {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "dropout": 0.2},
+    "stages": [
+        {
+            "name": "everything",
+            "epochs": 3,
+            "learning_rate": 0.01,
+            "mixup_probability": 0.4,
+            "augmentation": {"tempo": 0.1, "level": 3.0, "noise_probability": 0.5, "masks": 1},
+        },
+        {"name": "fine-tuning", "epochs": 2, "learning_rate": 0.003},
+    ],
+    "batch_size": 6,
+    "crop_seconds": 0.5,
+    "ema_decay": 0.7,
+    "evaluations_per_stage": 3,
+    # Steps 6 and 18 lie within an epoch of the first and second stage and between evaluations.
+    "checkpoint_every": 6,
+    "checkpoint_limit": 10,
+}
+ONE_STAGE = "stages=[{name: only, epochs: 1, learning_rate: 0.01}]"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet():
+    datasets.disable_progress_bars()
+    transformers.logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """A settings file of a run that takes seconds, with a cache of its own."""
+    folder = tmp_path_factory.mktemp("settings")
+    corpora = {"toy_emotions": TOY | {"cache_dir": str(folder / "cache")}}
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump(SETTINGS | {"corpora": corpora}))
+    return path
+
+
+@pytest.fixture
+def train(settings, tmp_path):
+    """Run the script in this process; its folder is `tmp_path / "run"` unless named."""
+
+    def run(*arguments, output=None):
+        output = output or tmp_path / "run"
+        train_classifier.main(["--config", str(settings), f"output_dir={output}", *arguments])
+        return output
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(settings, tmp_path_factory):
+    """The folder of an uninterrupted run of two stages. Not to be changed."""
+    output = tmp_path_factory.mktemp("finished") / "run"
+    train_classifier.main(
+        ["--config", str(settings), f"output_dir={output}", "tracker=tensorboard"]
+    )
+    return output
+
+
+def launch(settings, output, *arguments, processes=1, **environment):
+    """Start the script in a process, or two, of its own."""
+    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
+    command = [sys.executable, *(launcher if processes > 1 else [])]
+    command += ["train_classifier.py", "--config", str(settings), f"output_dir={output}"]
+    environment = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **environment}
+    return subprocess.Popen(
+        [*command, *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process):
+    printed, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, printed
+    return printed
+
+
+def kill_at(process, checkpoint):
+    """Kill the process without warning as soon as the checkpoint exists."""
+    while not checkpoint.exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def probabilities(output):
+    rows = read_json(output / "predictions.json")
+    return {row["file"]: np.array(row["probabilities"]) for row in rows}
+
+
+def assert_same_predictions(one, other, tolerance):
+    first, second = probabilities(one), probabilities(other)
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        np.testing.assert_allclose(second[name], values, atol=tolerance, err_msg=name)
+
+
+def assert_same_run(one, other):
+    """Weights byte for byte, history and predictions."""
+    for name in ("model/model.safetensors", "history.json", "predictions.json"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+class TestResume:
+    def test_killed_in_both_stages_equals_uninterrupted(self, settings, finished, train, tmp_path):
+        output = tmp_path / "run"
+        checkpoints = output / "checkpoints"
+        kill_at(launch(settings, output), checkpoints / "step-00000006-stage-0")
+        assert not (output / "history.json").exists()
+        kill_at(launch(settings, output, "--resume"), checkpoints / "step-00000018-stage-1")
+        assert not (output / "model").exists()
+        train("--resume")
+        assert_same_run(finished, output)
+
+    def test_back_to_a_stage_before_that_of_the_best_weights(self, finished, train, tmp_path):
+        """Killed in the second stage, after it kept weights, but before its first checkpoint."""
+        output = tmp_path / "run"
+        shutil.copytree(finished, output)
+        shutil.rmtree(output / "checkpoints" / "step-00000018-stage-1")
+        shutil.rmtree(output / "model")
+        train("--resume")
+        assert_same_run(finished, output)
+
+    def test_half_written_checkpoint_is_passed_over(self, finished, train, tmp_path):
+        output = tmp_path / "run"
+        shutil.copytree(finished, output)
+        (output / "checkpoints" / ".step-00000020-stage-1.tmp").mkdir()
+        train("--resume")
+        assert_same_run(finished, output)
+
+    def test_within_an_accumulation_nothing_is_saved(self, train, tmp_path):
+        """Gradients are not part of a checkpoint: it waits for the update."""
+        accumulate = ("gradient_accumulation_steps=2", "checkpoint_every=3")
+        output = train(*accumulate, output=tmp_path / "uninterrupted")
+        checkpoints = sorted(path.name for path in (output / "checkpoints").iterdir())
+        assert checkpoints[0] == "step-00000004-stage-0"
+        resumed = tmp_path / "resumed"
+        shutil.copytree(output, resumed)
+        for name in checkpoints[1:]:
+            shutil.rmtree(resumed / "checkpoints" / name)
+        train(*accumulate, "--resume", output=resumed)
+        assert_same_run(output, resumed)
+
+    def test_nothing_to_resume(self, train, tmp_path):
+        with pytest.raises(FileNotFoundError, match="No checkpoint in '.*run' to resume from"):
+            train("--resume")
+        assert not (tmp_path / "run").exists()
+
+
+class TestHistory:
+    def test_entries(self, finished):
+        history = read_json(finished / "history.json")
+        assert [entry["step"] for entry in history] == [4, 8, 12, 14, 16, 18, 20]
+        assert [entry["stage"] for entry in history] == ["everything"] * 3 + ["fine-tuning"] * 4
+        for entry in history:
+            assert 0 <= entry["validation_UA"] <= 1
+            assert entry["validation_loss"] > 0
+
+    def test_loss_falls(self, train):
+        quick = "stages=[{name: only, epochs: 10, learning_rate: 0.02}]"
+        output = train(quick, "crop_seconds=1.0")
+        losses = [entry["train_loss"] for entry in read_json(output / "history.json")]
+        assert losses[-1] < 0.8 * losses[0]
+
+    def test_learning_rate_warms_up_and_decays_in_each_stage(self, finished):
+        rates = [entry["learning_rate"] for entry in read_json(finished / "history.json")]
+        assert 0.01 > rates[0] > rates[1] > rates[2] > 0
+        assert 0.003 > rates[3] > rates[-1] > 0
+
+    def test_tensorboard_receives_events(self, finished):
+        events = list(finished.rglob("events.out.tfevents.*"))
+        assert any(b"validation_UA" in path.read_bytes() for path in events)
+
+    def test_early_stopping_stops(self, train):
+        # Without a learning rate the averaged weights never change and never improve.
+        stages = "stages=[{name: only, epochs: 10, learning_rate: 0.0}]"
+        output = train(stages, "early_stopping_patience=2", "evaluations_per_stage=20", "model={}")
+        history = read_json(output / "history.json")
+        assert len(history) < 20
+        scores = [entry["validation_UA"] for entry in history]
+        assert max(scores[-2:]) <= max(scores[:-2])
+        assert (output / "model" / "model.safetensors").exists()
+
+    def test_accumulation_updates_half_as_often(self, train, tmp_path):
+        steps = {}
+        for accumulate in (1, 2):
+            output = train(
+                ONE_STAGE,
+                "checkpoint_every=4",
+                f"gradient_accumulation_steps={accumulate}",
+                output=tmp_path / str(accumulate),
+            )
+            saved = output / "checkpoints" / "step-00000004-stage-0" / "optimizer.bin"
+            state = torch.load(saved, weights_only=True)["state"]
+            steps[accumulate] = {int(values["step"]) for values in state.values()}
+        assert steps == {1: {4}, 2: {2}}
+
+
+class TestExport:
+    def test_safetensors_and_no_pickle(self, finished):
+        names = set(contents(finished / "model"))
+        assert {"model.safetensors", "config.json", "preprocessor_config.json"} <= names
+        assert {"README.md", "audio_classification.py", "modeling_emotion_resnet.py"} <= names
+        assert {Path(name).suffix for name in names} == {".safetensors", ".json", ".md", ".py"}
+
+    def test_labels_are_the_six_in_order(self, finished):
+        config = read_json(finished / "model" / "config.json")
+        assert list(config["id2label"].values()) == list(EMOTIONS)
+        assert config["label2id"] == {name: i for i, name in enumerate(EMOTIONS)}
+
+    def test_card_says_what_was_measured(self, finished):
+        (record,) = read_json(finished / "metrics.json")
+        assert record["protocol"] == "speaker_independent"
+        card = ModelCard.load(finished / "model" / "README.md")
+        measured = {result.metric_type: result.metric_value for result in card.data.eval_results}
+        assert measured["accuracy"] == record["metrics"]["WA"]
+        assert measured["recall"] == record["metrics"]["UA"]
+        assert f"{100 * record['metrics']['UA']:.1f}" in card.text
+        assert str(finished.parent) not in card.content
+
+    def test_metrics_are_those_of_the_predictions(self, finished):
+        (record,) = read_json(finished / "metrics.json")
+        rows = read_json(finished / "predictions.json")
+        assert {row["speaker"] for row in rows} == {"01", "02"}
+        right = [EMOTIONS[np.argmax(row["probabilities"])] == row["emotion"] for row in rows]
+        assert record["metrics"]["WA"] == pytest.approx(np.mean(right))
+
+    def test_pipeline_says_the_same_as_the_script(self, finished, settings):
+        corpora = yaml.safe_load(settings.read_text())["corpora"]
+        dataset = load_corpus("toy_emotions", "all", **corpora["toy_emotions"])
+        expected = probabilities(finished)
+        classify = pipeline(
+            "audio-classification", str(finished / "model"), trust_remote_code=True, device="cpu"
+        )
+        for row in (row for row in dataset if row["speaker"] == "01"):
+            scores = {guess["label"]: guess["score"] for guess in classify(row["audio"])}
+            given = [scores[name] for name in EMOTIONS]
+            np.testing.assert_allclose(given, expected[row["file"]], atol=1e-4)
+
+    def test_plots_are_drawn(self, finished):
+        names = {path.name for path in (finished / "plots").iterdir()}
+        assert {"history.png", "toy_emotions_confusion.png"} <= names
+
+    def test_evaluate_only_measures_the_same(self, finished, train, tmp_path):
+        output = tmp_path / "run"
+        shutil.copytree(finished, output)
+        before = contents(output / "model")
+        train("--evaluate_only")
+        assert_same_run(finished, output)
+        assert contents(output / "model").keys() == before.keys()
+        (old,), (new,) = read_json(finished / "metrics.json"), read_json(output / "metrics.json")
+        assert new["metrics"] == old["metrics"]
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    """The endpoints of the Hub that an upload of small files calls."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.tokens.add(self.headers.get("Authorization"))
+        commit = f"/api/models/{self.server.repository}/commit/main"
+        if self.path == "/api/repos/create":
+            self.server.created.append(json.loads(body))
+            return self.answer({"url": f"{self.server.url}/{self.server.repository}"})
+        if self.path == "/api/validate-yaml":
+            return self.answer({"errors": [], "warnings": []})
+        if self.path == commit.replace("commit", "preupload"):
+            files = [file["path"] for file in json.loads(body)["files"]]
+            modes = {"uploadMode": "regular", "shouldIgnore": False}
+            return self.answer({"files": [{"path": path, **modes} for path in files]})
+        if self.path == commit:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    content = b64decode(line["value"]["content"])
+                    self.server.files[line["value"]["path"]] = content
+            return self.answer({"commitUrl": f"{self.server.url}/commit/0", "commitOid": "0" * 40})
+        return self.send_error(404)
+
+    def answer(self, content):
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def hub():
+    with ThreadingHTTPServer(("127.0.0.1", 0), HubHandler) as server:
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        server.repository = "someone/toy-emotions"
+        server.files, server.created, server.tokens = {}, [], set()
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_push_sends_exactly_the_folder(settings, finished, hub, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(finished, output)
+    arguments = ("--evaluate_only", "--push_to_hub", f"--hub_model_id={hub.repository}")
+    finish(launch(settings, output, *arguments, HF_ENDPOINT=hub.url, HF_TOKEN="hf_secret"))
+    assert hub.files == contents(output / "model")
+    assert hub.tokens == {"Bearer hf_secret"}
+    (created,) = hub.created
+    assert (created["organization"], created["name"]) == ("someone", "toy-emotions")
+    assert f'"{hub.repository}", trust_remote_code=True' in hub.files["README.md"].decode()
+
+
+def tiny_encoder():
+    """Sizes that wav2vec2, HuBERT and WavLM share; a frame every 20 ms."""
+    return {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "conv_dim": [8, 8, 8],
+        "conv_kernel": [10, 8, 8],
+        "conv_stride": [5, 8, 8],
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 2,
+        "classifier_proj_size": 8,
+    }
+
+
+def tiny_ast():
+    config = transformers.ASTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        num_mel_bins=16,
+        max_length=64,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    return config, transformers.ASTFeatureExtractor(num_mel_bins=16, max_length=64)
+
+
+def tiny_whisper():
+    config = transformers.WhisperConfig(
+        d_model=16,
+        encoder_layers=1,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        num_mel_bins=16,
+        max_source_positions=100,
+        classifier_proj_size=8,
+    )
+    return config, transformers.WhisperFeatureExtractor(feature_size=16, chunk_length=2)
+
+
+def tiny_pretrained(kind, folder):
+    """Save a random checkpoint of an architecture, with a head of two classes, and its features."""
+    torch.manual_seed(0)
+    if kind in ("ast", "whisper"):
+        config, extractor = tiny_ast() if kind == "ast" else tiny_whisper()
+    else:
+        config = transformers.AutoConfig.for_model(kind, **tiny_encoder())
+        extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=False)
+    AutoModelForAudioClassification.from_config(config).save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "wavlm", "ast", "whisper"])
+def test_pretrained_models_are_fine_tuned(train, tmp_path, kind):
+    pretrained = tiny_pretrained(kind, tmp_path / "pretrained")
+    output = train(ONE_STAGE, f"model_name_or_path={pretrained}", "model={}", "batch_size=12")
+    before = load_file(pretrained / "model.safetensors")
+    after = load_file(output / "model" / "model.safetensors")
+    assert after["classifier.weight"].shape[0] == len(EMOTIONS)
+    assert any(
+        not torch.equal(value, after[name])
+        for name, value in before.items()
+        if not name.startswith("classifier.") and value.dtype.is_floating_point
+    )
+    assert not list((output / "model").glob("*.bin"))
+    classify = pipeline(
+        "audio-classification", str(output / "model"), trust_remote_code=True, device="cpu"
+    )
+    guesses = classify({"array": np.zeros(16_000), "sampling_rate": 16_000})
+    assert {guess["label"] for guess in guesses} == set(EMOTIONS)
+    assert sum(guess["score"] for guess in guesses) == pytest.approx(1, abs=1e-4)
+
+
+class TestTwoProcesses:
+    def test_evaluation_is_that_of_one(self, settings, finished, tmp_path):
+        output = tmp_path / "run"
+        shutil.copytree(finished, output)
+        # 24 recordings in batches of 10: the last one is short, and padded by accelerate.
+        finish(launch(settings, output, "--evaluate_only", "batch_size=10", processes=2))
+        assert_same_predictions(finished, output, 1e-5)
+        (one,), (two,) = (read_json(folder / "metrics.json") for folder in (finished, output))
+        assert two["metrics"]["WA"] == one["metrics"]["WA"]
+        assert two["metrics"]["UA"] == pytest.approx(one["metrics"]["UA"])
+
+    def test_training_is_that_of_one(self, settings, train, tmp_path):
+        """A model without batch normalisation, whose statistics are those of a process."""
+        pretrained = tiny_pretrained("ast", tmp_path / "pretrained")
+        arguments = (
+            f"model_name_or_path={pretrained}",
+            "model={}",
+            "stages=[{name: only, epochs: 3, learning_rate: 0.01, mixup_probability: 0.5}]",
+        )
+        two = tmp_path / "two"
+        finish(launch(settings, two, *arguments, processes=2))
+        one = train(*arguments, output=tmp_path / "one")
+        assert_same_predictions(one, two, 1e-3)
+        scores = [
+            [entry["validation_UA"] for entry in read_json(folder / "history.json")]
+            for folder in (one, two)
+        ]
+        assert scores[0] == pytest.approx(scores[1])
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("override", "message"),
+        [
+            ("batchsize=3", "Unknown setting batchsize, expected"),
+            ("batch_size=many", "Bad setting batch_size='many', expected int"),
+            ("tracker=wandb", r"Bad tracker 'wandb', expected one of \['tensorboard', 'trackio'\]"),
+            ("stages=[]", "Got no stages, expected at least one"),
+            ("stages.1.emotions=five", "Bad emotions 'five' of stage 'fine-tuning', expected one"),
+            (
+                "stages.1.corpora=[emodb]",
+                r"Stage 'fine-tuning' names \['emodb'\], expected \['toy_emotions'\]",
+            ),
+            ("push_to_hub=true", "Got push_to_hub without hub_model_id"),
+        ],
+    )
+    def test_bad_settings_are_refused_before_anything_is_made(
+        self, train, tmp_path, override, message
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(override)
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.skipif(
+        train_classifier.importlib.util.find_spec("trackio") is not None, reason="is installed"
+    )
+    def test_tracker_that_is_not_installed(self, train):
+        with pytest.raises(ValueError, match="Tracker 'trackio' is not installed"):
+            train("tracker=trackio")
+
+    def test_earlier_run_is_refused_and_left_alone(self, finished, train):
+        before = contents(finished)
+        with pytest.raises(FileExistsError, match="holds a run, expected --resume, --overwrite"):
+            train(output=finished)
+        assert contents(finished) == before
+
+    def test_overwrite_discards_a_run_and_nothing_else(self, train, tmp_path):
+        output = tmp_path / "run"
+        output.mkdir()
+        (output / "notes.txt").write_text("not a run")
+        train(ONE_STAGE, "--overwrite")
+        assert (output / "notes.txt").exists()
+        assert not (output / "checkpoints").exists()
+        train(ONE_STAGE, "--overwrite", "checkpoint_every=4")
+        assert not (output / "notes.txt").exists()
+        assert (output / "checkpoints").exists()
+
+    def test_nothing_to_evaluate(self, train):
+        with pytest.raises(FileNotFoundError, match="No model in '.*/model' to evaluate"):
+            train("--evaluate_only")
+
+    def test_batch_larger_than_the_data(self, train):
+        with pytest.raises(ValueError, match="Bad batch_size 25, expected at most 24"):
+            train("batch_size=25")
+
+    def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoints(self, train, tmp_path):
+        stages = "stages=[{name: exploding, epochs: 2, learning_rate: 1e30}]"
+        with pytest.raises(
+            FloatingPointError, match=r"Loss is \S+ at step \d of stage 'exploding'"
+        ):
+            train(stages, "checkpoint_every=1")
+        assert list((tmp_path / "run" / "checkpoints").glob("step-*/model.safetensors"))
+        assert not (tmp_path / "run" / "model").exists()
