@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := benchmarks datasets_scripts evaluation modeling pipelines tests training train_classifier.py
+SOURCES := benchmarks datasets_scripts evaluation modeling pipelines training train_classifier.py
 
 .PHONY: demo test quality style clean
 
@@ -14,13 +14,13 @@ test: .venv/.test
 	$(BIN)/python -m pytest
 
 quality: .venv/.quality
-	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES) tests
+	$(BIN)/ruff format --check $(SOURCES) tests
 	$(BIN)/mypy $(SOURCES)
 
 style: .venv/.quality
-	$(BIN)/ruff check --fix $(SOURCES)
-	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES) tests
+	$(BIN)/ruff format $(SOURCES) tests
 
 clean:
 	rm -rf .venv outputs build *.egg-info

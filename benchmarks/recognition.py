@@ -8,6 +8,7 @@ run again and interrupted ones are resumed, so the command can be repeated until
 """
 
 import argparse
+import copy
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ from evaluation import (
     write_records,
 )
 from evaluation.report import write_report
+from evaluation.results import Provenance, Record
 from training.state import complete_checkpoints
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,27 +58,29 @@ class FoldRun:
         """What the model of this fold said about its test recordings."""
         return json.loads((self.folder / "predictions.json").read_text())
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Provenance:
         """What trained this fold, and how long it took."""
         return json.loads((self.folder / "metrics.json").read_text())[0]["provenance"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, then write the records and plots of what is there."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
-    corpora = dict(corpus.split("=", 1) for corpus in options.corpus)
+    corpora = dict(parse_corpus(corpus) for corpus in options.corpus)
     numbers = {protocol: count_folds(corpora, protocol) for protocol in options.protocols}
     runs = [
         FoldRun(protocol, fold, Path(options.runs) / protocol / f"fold_{fold}")
         for protocol, folds in numbers.items()
-        for fold in range(max(folds.values()))
+        for fold in options.folds or range(max(folds.values()))
     ]
     if not options.collect_only:
         run_all([run for run in runs if not run.finished], corpora, options)
+    made_by = provenance(options.seed, 0, ["-m", "benchmarks.recognition", *arguments])
     records = [
         record
         for protocol, folds in numbers.items()
-        for record in collect([r for r in runs if r.protocol == protocol], folds, options.seed)
+        for record in collect([r for r in runs if r.protocol == protocol], folds, made_by)
     ]
     write_records(options.output, records)
     draw_plots(records, Path(options.plots))
@@ -88,8 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--corpus", action="append", required=True, metavar="NAME=FOLDER")
+    parser.add_argument("--corpus", action="append", required=True, metavar="NAME[=FOLDER]")
     parser.add_argument("--protocols", nargs="+", default=["speaker_independent"])
+    parser.add_argument("--folds", type=int, nargs="+", help="only these; all when not given")
     parser.add_argument("--config", action="append", default=[], help="deltas to the base settings")
     parser.add_argument("--output", default="results/emotion_resnet.json")
     parser.add_argument("--plots", default="results/plots")
@@ -100,7 +105,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def count_folds(corpora: dict[str, str], protocol: str) -> dict[str, int]:
+def parse_corpus(text: str) -> tuple[str, str | None]:
+    """A corpus and its folder; it is downloaded, or synthesised, without one."""
+    name, _, folder = text.partition("=")
+    return name, folder or None
+
+
+def count_folds(corpora: dict[str, str | None], protocol: str) -> dict[str, int]:
     """Folds of a protocol that test each corpus; in `cross_corpus`, the number of directions."""
     if protocol == "cross_corpus":
         directions = len(corpora) * (len(corpora) - 1)
@@ -111,7 +122,9 @@ def count_folds(corpora: dict[str, str], protocol: str) -> dict[str, int]:
     }
 
 
-def run_all(runs: Iterable[FoldRun], corpora: dict[str, str], options: argparse.Namespace) -> None:
+def run_all(
+    runs: Iterable[FoldRun], corpora: dict[str, str | None], options: argparse.Namespace
+) -> None:
     """Train folds side by side, each with its share of the cores.
 
     Raises:
@@ -126,7 +139,7 @@ def run_all(runs: Iterable[FoldRun], corpora: dict[str, str], options: argparse.
 
 
 def train_fold(
-    run: FoldRun, corpora: dict[str, str], options: argparse.Namespace, threads: int
+    run: FoldRun, corpora: dict[str, str | None], options: argparse.Namespace, threads: int
 ) -> int:
     """Launch one fold, or resume it; returns the exit status."""
     delta = CONFIGS / f"{run.protocol}.yaml"
@@ -143,7 +156,7 @@ def train_fold(
         return subprocess.run(command, env=environment, stdout=log, stderr=log).returncode
 
 
-def collect(runs: Sequence[FoldRun], folds: dict[str, int], seed: int) -> list[Any]:
+def collect(runs: Sequence[FoldRun], folds: dict[str, int], made_by: Provenance) -> list[Record]:
     """One record per corpus over the finished runs: scores of all their predictions together.
 
     With several corpora a run holds a fold of each; a corpus of fewer folds begins anew when it has
@@ -155,21 +168,22 @@ def collect(runs: Sequence[FoldRun], folds: dict[str, int], seed: int) -> list[A
         parts = [[p for p in run.predictions() if p["corpus"] == corpus] for run in counted]
         parts = [part for part in parts if part]
         if parts:
-            made_by = join_provenance([run.provenance() for run in counted], seed)
-            records.append(build_record(corpus, counted[0].protocol, parts, made_by))
+            joined = join_provenance(made_by, [run.provenance() for run in counted])
+            records.append(build_record(corpus, counted[0].protocol, parts, joined))
     return records
 
 
-def join_provenance(parts: Sequence[dict[str, Any]], seed: int) -> Any:
+def join_provenance(made_by: Provenance, folds: Sequence[Provenance]) -> Provenance:
     """The command of this series, with the commits and the seconds of its folds."""
-    seconds = sum(part["seconds"] for part in parts)
-    commits = ", ".join(dict.fromkeys(part["commit"] for part in parts))
-    return {**provenance(seed, seconds), "commit": commits}
+    joined = copy.copy(made_by)
+    joined["seconds"] = round(sum(fold["seconds"] for fold in folds), 1)
+    joined["commit"] = ", ".join(dict.fromkeys(fold["commit"] for fold in folds))
+    return joined
 
 
 def build_record(
-    corpus: str, protocol: str, parts: Sequence[list[dict[str, Any]]], made_by: Any
-) -> Any:
+    corpus: str, protocol: str, parts: Sequence[list[dict[str, Any]]], made_by: Provenance
+) -> Record:
     """Scores over all folds, and of each fold."""
     metrics = score([prediction for part in parts for prediction in part])
     per_fold = [
@@ -201,7 +215,7 @@ def score(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
     )
 
 
-def draw_plots(records: Sequence[Any], folder: Path) -> None:
+def draw_plots(records: Sequence[Record], folder: Path) -> None:
     """Confusion and reliability of each record; per-emotion scores of each corpus."""
     for record in records:
         name = f"{record['corpus']}_{record['protocol']}"

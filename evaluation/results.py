@@ -429,17 +429,46 @@ def _replace_between_markers(page: str, name: str, text: str, path: Path) -> str
 # --- Command line --------------------------------------------------------------------------------
 
 
+def folds_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of WA and UA in percent of every fold, one row a fold and one pair a system."""
+    measured = [r for r in records if r["task"] == "recognition" and r["per_fold"]]
+    systems = sorted({record["system"] for record in measured})
+    scores: dict[tuple[str, str, int], dict[str, str]] = {}
+    for record in sorted(measured, key=_table_order):
+        for index, fold in enumerate(record["per_fold"]):
+            key = (record["corpus"], record["protocol"], index)
+            cell = f"{100 * fold['WA']:.1f} / {100 * fold['UA']:.1f}"
+            scores.setdefault(key, {})[record["system"]] = cell
+    rows = [
+        _join(
+            [
+                CORPUS_TITLES.get(corpus, corpus),
+                PROTOCOL_TITLES.get(protocol, protocol.replace("_", " ")),
+                str(index),
+                *(cells.get(system, "") for system in systems),
+            ]
+        )
+        for (corpus, protocol, index), cells in scores.items()
+    ]
+    header = _join(["corpus", "protocol", "fold", *(f"{system}, WA / UA" for system in systems)])
+    return "\n".join([header, "|---|---|---:|" + "---:|" * len(systems), *rows])
+
+
 def render_tables(records: Sequence[Record]) -> dict[str, str]:
-    """The text of every table of the README by the name of its markers."""
-    return {"recognition": markdown_table(records, paper_records())}
+    """The text of every table by the name of its markers."""
+    return {
+        "recognition": markdown_table(records, paper_records()),
+        "folds": folds_table(records),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Regenerate the tables of a README, or check them (exit status 1 if out of date)."""
     options = _parse_arguments(arguments)
     page = old = options.readme.read_text(encoding="utf-8")
-    for name, table in render_tables(read_records(options.results)).items():
-        page = _replace_between_markers(page, name, table, options.readme)
+    tables = render_tables(read_records(options.results))
+    for name in options.tables:
+        page = _replace_between_markers(page, name, tables[name], options.readme)
     if options.check and page != old:
         print(f"{options.readme} is out of date, run: python -m evaluation.results")
         return 1
@@ -452,6 +481,9 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m evaluation.results", description=main.__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records")
     parser.add_argument("--readme", type=Path, default=Path("README.md"), help="page with markers")
+    parser.add_argument(
+        "--tables", nargs="+", default=["recognition"], choices=["recognition", "folds"]
+    )
     parser.add_argument(
         "--check", action="store_true", help="change nothing, exit 1 if out of date"
     )

@@ -142,12 +142,12 @@ class EmotionResNetModel(nn.Module):
         hidden_state, mask = self.stem(hidden_state, mask)
         mask = mask[..., ::2]
         hidden_state = self.pool(hidden_state) * mask
-        hidden_states = (hidden_state,)
+        hidden_states = [hidden_state]
         for stage in self.stages:
-            for block in stage:
+            for block in stage.children():
                 hidden_state, mask = block(hidden_state, mask)
-            hidden_states += (hidden_state,)
-        return hidden_states, mask
+            hidden_states.append(hidden_state)
+        return tuple(hidden_states), mask
 
 
 class EmotionResNetHeads(nn.Module):

@@ -12,31 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
+from toy_components import make_wave, randomize
 
-RATE = 22_025
 FRESH_PROCESS = Path(__file__).parent / "fresh_process.py"
-
-
-def make_wave(seconds=1.0, rate=RATE, seed=0):
-    """A gliding tone in noise, `(samples,)` float32 in -1 to 1."""
-    time = np.arange(round(seconds * rate)) / rate
-    glide = 0.3 * np.sin(2 * np.pi * (200 * time + 150 * time**2))
-    noise = 0.02 * np.random.default_rng(seed).standard_normal(len(time))
-    return (glide + noise).astype(np.float32)
-
-
-def randomize(model, seed=0):
-    """Give parameters and BatchNorm statistics values as training leaves them: none is special."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if name.endswith("running_var"):
-                tensor.uniform_(0.5, 2.0, generator=generator)
-            elif tensor.is_floating_point():
-                fan_in = tensor[0].numel() if tensor.ndim > 1 else 4
-                tensor.normal_(std=fan_in**-0.5, generator=generator)
-    return model
 
 
 @pytest.fixture(scope="session")
@@ -71,11 +49,12 @@ def model_folder(emotion_classifier, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def recordings(tmp_path_factory, wave):
+def recordings(tmp_path_factory):
     """One recording as `clip.wav`, `clip.flac`, `clip.ogg` and `clip.mp3`, 16 kHz mono."""
     folder = tmp_path_factory.mktemp("recordings")
+    pcm = (make_wave(rate=16_000) * 32_767).astype(np.int16)
     for suffix in ("wav", "flac", "ogg", "mp3"):
-        soundfile.write(folder / f"clip.{suffix}", make_wave(rate=16_000), 16_000)
+        soundfile.write(folder / f"clip.{suffix}", pcm, 16_000)
     return folder
 
 

@@ -43,9 +43,9 @@ def augment_log_mel(
     log_mel = _warp_time(log_mel, tempo) if config.tempo else log_mel
     log_mel = _warp_frequency(log_mel, np.exp(pitch), sampling_rate) if config.pitch else log_mel
     if config.level or config.filter:
-        gain = uniform(-config.level, config.level)
-        gain = gain + _random_filter(config.filter, log_mel.shape[1], generator)
-        log_mel = log_mel + gain * NEPERS_PER_DB
+        level = uniform(-config.level, config.level)
+        gains = level + _random_filter(config.filter, log_mel.shape[1], generator)
+        log_mel = log_mel + gains * NEPERS_PER_DB
     if generator.random() < config.noise_probability:
         log_mel = _add_noise(log_mel, uniform(*config.noise_snr), generator)
     return log_mel.astype(np.float32)

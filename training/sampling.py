@@ -76,8 +76,8 @@ class EpochSampler(Sampler[Draw]):
         for row, partner, mix, share, seed in zip(
             order, partners, mixed, shares, seeds, strict=True
         ):
-            mixup = {"partner": int(partner), "share": float(share)} if mix else {}
-            yield Draw(int(row), **mixup, seed=int(seed))
+            draw = Draw(int(row), seed=int(seed))
+            yield draw._replace(partner=int(partner), share=float(share)) if mix else draw
 
     def _drawn(self, generator: np.random.Generator) -> np.ndarray:
         """Positions drawn this epoch: each about as often as expected (systematic sampling).

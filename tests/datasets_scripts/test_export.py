@@ -16,6 +16,8 @@ READER = """
 import importlib.util, io, json, sys
 import datasets, soundfile
 
+# `make` installs the project in editable form, which is found through a finder of its own.
+sys.meta_path[:] = [f for f in sys.meta_path if "__editable__" not in getattr(f, "__module__", "")]
 assert importlib.util.find_spec("datasets_scripts") is None
 datasets.disable_progress_bars()
 folder, names = sys.argv[1], sys.argv[2:]
@@ -36,7 +38,7 @@ def read_elsewhere(folder, tmp_path, *configs):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     result = subprocess.run(
-        [sys.executable, "-P", "-c", READER, str(folder), *configs],
+        [sys.executable, "-I", "-c", READER, str(folder), *configs],
         capture_output=True, text=True, cwd=tmp_path, env=environment, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

@@ -2,7 +2,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from conftest import RATE, make_wave
+from toy_components import RATE, make_wave
 from transformers import AutoFeatureExtractor
 
 from modeling import EmotionFeatureExtractor
@@ -34,6 +34,7 @@ def test_ten_seconds_are_861_frames_of_80_bands(extractor):
     assert extractor.max_frames == 861
 
 
+@pytest.mark.filterwarnings("ignore:n_fft=1024 is too large:UserWarning")
 @pytest.mark.parametrize("rate", [22_025, 22_050, 16_000])
 @pytest.mark.parametrize("seconds", [0.002, 0.7, 3.0])
 def test_equals_librosa(rate, seconds):
@@ -67,7 +68,9 @@ def test_batch_gives_what_each_clip_gives_alone(normalizing):
         np.testing.assert_allclose(features, log_mel(normalizing, clip), atol=1e-4)
 
 
-@pytest.mark.parametrize(("padding", "frames"), [("max_length", 861), ("longest", 173), (True, 173)])
+@pytest.mark.parametrize(
+    ("padding", "frames"), [("max_length", 861), ("longest", 173), (True, 173)]
+)
 def test_padding_fills_and_masks(normalizing, padding, frames):
     clips = [make_wave(1.0), make_wave(2.0)]
     batch = normalizing(clips, padding=padding, return_tensors="pt")
@@ -95,7 +98,7 @@ def test_mask_can_be_left_out(extractor, wave):
 
 
 def test_ten_minutes_are_cut_to_ten_seconds(extractor):
-    wave = make_wave(600.0)
+    wave = np.resize(make_wave(20.0), 600 * RATE)
     batch = extractor(wave)
     assert batch["input_features"].shape == (1, 861, 80)
     assert batch["attention_mask"].all()
@@ -104,7 +107,8 @@ def test_ten_minutes_are_cut_to_ten_seconds(extractor):
 
 
 def test_ten_minutes_stay_whole_without_truncation(extractor):
-    batch = extractor(make_wave(600.0), truncation=False)
+    wave = np.resize(make_wave(20.0), 600 * RATE)
+    batch = extractor(wave, truncation=False)
     assert batch["input_features"].shape == (1, 600 * RATE // 256 + 1, 80)
     assert batch["attention_mask"].all()
 
@@ -129,7 +133,10 @@ def test_resampling_keeps_frequency_level_and_length(extractor, rate):
     def tone(rate):
         return 0.5 * np.sin(2 * np.pi * 1000 * np.arange(rate) / rate)
 
-    native, resampled = log_mel(extractor, tone(RATE)), log_mel(extractor, tone(rate), sampling_rate=rate)
+    native, resampled = (
+        log_mel(extractor, tone(RATE)),
+        log_mel(extractor, tone(rate), sampling_rate=rate),
+    )
     assert len(resampled) == len(native)
     inner = slice(4, -4)
     bands = np.arange(-2, 3) + native[40].argmax()
@@ -202,7 +209,10 @@ def test_integers_are_pcm(extractor, wave, dtype):
         ([np.ones(9), np.zeros(0)], "Clip 1 is empty"),
         ([np.ones(9), np.full(9, np.nan)], "Clip 1 holds NaN"),
         ([], "Got an empty list, expected at least one clip"),
-        (np.zeros((100, 100)), r"Bad shape \(100, 100\) of clip 0, expected \(samples,\) or at most 8"),
+        (
+            np.zeros((100, 100)),
+            r"Bad shape \(100, 100\) of clip 0, expected \(samples,\) or at most 8",
+        ),
         (np.zeros((1, 2, 100)), r"Bad shape \(1, 2, 100\) of clip 0"),
         (np.array(0.5), r"Bad shape \(\) of clip 0"),
         (np.zeros(9, dtype=np.uint8), "Bad type torch.uint8 of clip 0, expected floating point"),
@@ -234,7 +244,9 @@ class TestStatistics:
         np.testing.assert_array_equal(log_mel(both, wave), log_mel(both, wave, corpus="emodb"))
 
     def test_unknown_corpus_is_refused(self, emotion_classifier, wave):
-        with pytest.raises(ValueError, match=r"Bad corpus 'iemocap', expected one of \['emodb', 'rav"):
+        with pytest.raises(
+            ValueError, match=r"Bad corpus 'iemocap', expected one of \['emodb', 'rav"
+        ):
             emotion_classifier.feature_extractor(wave, corpus="iemocap")
 
     @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_bad_override_is_named(base, override, message):
 
 
 def test_settings_without_corpora_are_incomplete(write):
-    with pytest.raises(ValueError, match="incomplete.*corpora"):
+    with pytest.raises(ValueError, match=r"incomplete.*corpora"):
         load_config(ClassifierConfig, [write({"seed": 1})])
 
 
