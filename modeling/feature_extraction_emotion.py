@@ -147,6 +147,9 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
         rate = self._check_rate(sampling_rate)
         device = str(device)
         clips = [self._to_mono(clip, i) for i, clip in enumerate(_as_batch(raw_speech))]
+        if truncation:
+            # A second more than needed: resampling looks a few samples ahead.
+            clips = [clip[: round((self.max_seconds + 1) * rate)] for clip in clips]
         clips = [self._resample(clip.to(device), rate) for clip in clips]
         if truncation:
             clips = [clip[: self.max_samples] for clip in clips]

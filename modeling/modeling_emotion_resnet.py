@@ -161,7 +161,8 @@ class EmotionResNetHeads(nn.Module):
     def __init__(self, config: EmotionResNetConfig) -> None:
         super().__init__()
         channels = config.hidden_sizes[-1]
-        self.attention = nn.Conv2d(channels, config.num_labels, kernel_size=1)
+        # A bias would shift a whole map, which its softmax ignores.
+        self.attention = nn.Conv2d(channels, config.num_labels, kernel_size=1, bias=False)
         self.weight = nn.Parameter(torch.empty(config.num_labels, 2 * channels))
         self.bias = nn.Parameter(torch.zeros(config.num_labels))
         self.dropout = nn.Dropout(config.dropout)
@@ -181,8 +182,9 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
     """Names the emotion in log-mel spectrograms.
 
     A ResNet (He et al. 2016) with an attention layer in every residual block, as in Kim & Lee
-    (2024), and one attentive head per emotion. Padding is invisible: a clip has the same logits
-    however much it is padded.
+    (2024), and one attentive head per emotion. Padding is invisible in evaluation: a clip has the
+    same logits however much it is padded. In training, batch statistics count padded positions, so
+    train on crops that are full or nearly so.
     """
 
     config_class = EmotionResNetConfig

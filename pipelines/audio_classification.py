@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import requests
 import soundfile
 import soxr
 import torch
 import torchaudio
-from huggingface_hub import get_session
 from transformers import AudioClassificationPipeline
 
 DOWNLOAD_TIMEOUT = 60
@@ -52,7 +52,8 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
             generators give an iterator of those.
 
         Raises:
-            ValueError: Nothing that can be decoded, or sound without samples.
+            ValueError: Nothing that can be decoded, sound without samples or with NaN, or a corpus
+                that the model does not know.
             TypeError: An input of another type.
             OSError: A file that is not there, or an address that does not answer.
         """
@@ -74,7 +75,11 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
         wave, rate = _read(inputs, self.feature_extractor.sampling_rate)
         if wave.numel() == 0:
             raise ValueError("Got a recording without samples, expected at least one")
+        if corpus is not None and not hasattr(self.feature_extractor, "corpus_statistics"):
+            raise ValueError(f"Got corpus={corpus!r}, but this model knows no corpora")
         wave = _to_mono(wave)
+        if not torch.isfinite(wave).all():
+            raise ValueError("Got NaN or infinite samples, expected finite ones")
         wave = _resample(wave, rate, self.feature_extractor.sampling_rate)
         features = self.feature_extractor(
             wave.numpy(),
@@ -140,7 +145,7 @@ def _as_tensor(samples: Any) -> torch.Tensor:
 
 def _fetch(address: str) -> bytes:
     if address.startswith(("http://", "https://")):
-        response = get_session().get(address, timeout=DOWNLOAD_TIMEOUT, follow_redirects=True)
+        response = requests.get(address, timeout=DOWNLOAD_TIMEOUT)
         response.raise_for_status()
         return response.content
     return Path(address).read_bytes()

@@ -209,6 +209,9 @@ def _plain(hint: Any, origin: Any, value: Any, path: str) -> Any:
             return float(value)
         except ValueError:
             pass
+    if expected is str and value is False:
+        # So it reads the `no` of mixed_precision.
+        return "no"
     is_flag = isinstance(value, bool)
     if not isinstance(value, expected) or (is_flag and expected is not bool):
         name = getattr(expected, "__name__", str(expected))

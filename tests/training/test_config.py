@@ -68,6 +68,7 @@ def test_values_are_read_as_yaml(base):
         "push_to_hub=true",
         "stages.0.augmentation.noise_snr=[5, 10]",
         "weight_decay=1",
+        "mixed_precision=no",
         "output_dir=a=b",
     ]
     config = load_config(ClassifierConfig, [base], overrides)
@@ -75,6 +76,7 @@ def test_values_are_read_as_yaml(base):
     assert config.push_to_hub is True
     assert config.stages[0].augmentation.noise_snr == (5.0, 10.0)
     assert isinstance(config.weight_decay, float)
+    assert config.mixed_precision == "no"
     assert config.output_dir == "a=b"
 
 
