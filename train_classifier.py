@@ -28,7 +28,12 @@ import torch
 import torch.nn.functional as F
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedDataParallelKwargs,
+    ProjectConfiguration,
+    set_seed,
+)
 from huggingface_hub import HfApi
 from tqdm.auto import tqdm
 from transformers import (
@@ -197,7 +202,12 @@ def check_stage(stage: StageConfig, config: ClassifierConfig) -> None:
 
 def build_accelerator(config: ClassifierConfig) -> Accelerator:
     """An accelerator whose `batch_size` is that of all processes together."""
+    # wav2vec2 and its kin drop whole layers at random, on each process others.
+    unused = DistributedDataParallelKwargs(
+        find_unused_parameters=config.model_name_or_path is not None
+    )
     return Accelerator(
+        kwargs_handlers=[unused],
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),

@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables = [(corpus, extract_features(corpus, options.cache)) for corpus in corpora]
     for protocol in options.protocols:
         for dataset, features in [_join(tables)] if protocol == "cross_corpus" else tables:
-            records = run_protocol(dataset, features, protocol, options.seed, arguments)
+            records = run_protocol(
+                dataset, features, protocol, options.seed, arguments, options.folds
+            )
             write_records(options.output, records)
             for record in records:
                 print(describe(record), flush=True)
@@ -74,6 +76,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--protocols", nargs="+", default=["speaker_independent"], choices=PROTOCOLS
     )
+    parser.add_argument("--folds", type=int, nargs="+", help="only these; all when not given")
     parser.add_argument("--output", type=Path, default=Path("results/opensmile_svm.json"))
     parser.add_argument("--cache", type=Path, help="folder of extracted features")
     parser.add_argument("--seed", type=int, default=0, help="of the random protocols")
@@ -168,6 +171,7 @@ def run_protocol(
     protocol: str,
     seed: int = 0,
     arguments: Sequence[str] = (),
+    only: Sequence[int] | None = None,
 ) -> list[Record]:
     """Train and test the baseline on every fold of a protocol.
 
@@ -177,6 +181,7 @@ def run_protocol(
         protocol: One of `PROTOCOLS`.
         seed: Seed of what the protocol draws at random; the baseline draws nothing.
         arguments: Command line of this script, for the record.
+        only: Indices of the folds to run; all when not given.
 
     Returns:
         One record per corpus tested: scores of the predictions of all its folds together, and of
@@ -185,7 +190,9 @@ def run_protocol(
     Raises:
         ValueError: The protocol is unknown or does not fit the dataset.
     """
-    folds = protocol_folds(dataset, protocol, seed)
+    folds = [
+        fold for fold in protocol_folds(dataset, protocol, seed) if not only or fold.index in only
+    ]
     corpora = dict.fromkeys(fold.corpus for fold in folds)
     command = ["-m", "benchmarks.opensmile_svm", *arguments]
     return [

@@ -66,5 +66,13 @@ class EmotionResNetConfig(PretrainedConfig):
             kwargs["id2label"] = {i: name for name, i in kwargs["label2id"].items()}
         super().__init__(**kwargs)
 
+    @property
+    def embedding_dim(self) -> int:
+        """Length of the embedding: mean and deviation of each channel in each of the last bands."""
+        bands = self.num_mel_bins
+        for _ in self.hidden_sizes:
+            bands = -(-bands // 2)
+        return 2 * self.hidden_sizes[-1] * bands
+
 
 EmotionResNetConfig.register_for_auto_class()

@@ -104,7 +104,10 @@ def launch(settings, output, *arguments, processes=1, **environment):
 
 
 def finish(process):
-    printed, _ = process.communicate(timeout=240)
+    try:
+        printed, _ = process.communicate(timeout=600)
+    finally:
+        process.terminate()
     assert process.returncode == 0, printed
     return printed
 
@@ -405,7 +408,8 @@ def tiny_pretrained(kind, folder):
     if kind in ("ast", "whisper"):
         config, extractor = tiny_ast() if kind == "ast" else tiny_whisper()
     else:
-        config = transformers.AutoConfig.for_model(kind, **tiny_encoder())
+        # Layers are dropped on one process and not on the other.
+        config = transformers.AutoConfig.for_model(kind, **tiny_encoder(), layerdrop=0.5)
         extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=False)
     AutoModelForAudioClassification.from_config(config).save_pretrained(folder)
     extractor.save_pretrained(folder)
@@ -460,6 +464,13 @@ class TestTwoProcesses:
             for folder in (one, two)
         ]
         assert scores[0] == pytest.approx(scores[1])
+
+    def test_layers_may_be_dropped(self, settings, tmp_path):
+        pretrained = tiny_pretrained("hubert", tmp_path / "pretrained")
+        output = tmp_path / "run"
+        arguments = (ONE_STAGE, f"model_name_or_path={pretrained}", "model={}")
+        finish(launch(settings, output, *arguments, processes=2))
+        assert (output / "model" / "model.safetensors").exists()
 
 
 class TestErrors:

@@ -40,8 +40,10 @@ def augment_log_mel(
         np.exp(uniform(-config.tempo, config.tempo)),
         uniform(-config.pitch, config.pitch),
     )
-    log_mel = _warp_time(log_mel, tempo) if config.tempo else log_mel
-    log_mel = _warp_frequency(log_mel, np.exp(pitch), sampling_rate) if config.pitch else log_mel
+    if generator.random() >= config.warp_probability:
+        tempo, pitch = 1.0, 0.0
+    log_mel = _warp_time(log_mel, tempo) if tempo != 1 else log_mel
+    log_mel = _warp_frequency(log_mel, np.exp(pitch), sampling_rate) if pitch else log_mel
     if config.level or config.filter:
         level = uniform(-config.level, config.level)
         gains = level + _random_filter(config.filter, log_mel.shape[1], generator)

@@ -20,6 +20,8 @@ class AugmentationConfig:
     Args:
         tempo: Largest natural logarithm of the change of tempo (0.2: 0.82 to 1.22 times).
         pitch: Largest natural logarithm of the change of pitch and formants.
+        warp_probability: Share of recordings whose tempo and pitch are changed; interpolation blurs
+            them a little, so some should stay sharp.
         level: Largest change of level, in dB.
         filter: Largest change of a band by a random smooth filter, in dB.
         noise_probability: Share of recordings that noise is mixed into.
@@ -31,6 +33,7 @@ class AugmentationConfig:
 
     tempo: float = 0.0
     pitch: float = 0.0
+    warp_probability: float = 1.0
     level: float = 0.0
     filter: float = 0.0
     noise_probability: float = 0.0
