@@ -154,8 +154,8 @@ class EmotionResNetHeads(nn.Module):
     """One head per emotion, each with its own attention over time and frequency.
 
     A head weighs the positions of the last feature map. In every band it takes the weighted mean
-    and standard deviation of each channel (attentive statistics, Okabe et al. 2018), times the weight
-    of the band, and judges from those whether its emotion is present. Bands stay apart because the
+    and standard deviation of each channel (attentive statistics, Okabe et al. 2018), times the
+    weight of the band, and judges from those whether its emotion is present. Bands stay apart: the
     same pattern means something else at another frequency. All heads run as one batch of products.
     """
 
