@@ -5,7 +5,7 @@
 
 Two processes without a GPU:
 
-    ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 train_classifier.py --config ...
+    ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train_classifier.py ...
 
 The output folder receives `model/` (safetensors, features, pipeline, card: what goes to the Hub),
 `metrics.json` (records in the schema of `results/`), `predictions.json`, `history.json`, `plots/`
@@ -15,6 +15,7 @@ and `checkpoints/`, from which `--resume` continues as if nothing had happened.
 import argparse
 import dataclasses
 import importlib.util
+import math
 import shutil
 import sys
 import time
@@ -75,12 +76,24 @@ from training.state import (
     Progress,
     complete_checkpoints,
     cosine_schedule,
+    replace_folder,
     save_checkpoint,
     write_json,
 )
 
 TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
+POSITIVE = ("evaluations_per_stage", "checkpoint_every", "checkpoint_limit")
 STAGE_EMOTIONS = ("six_emotions", "all")
+# What may change when a run goes on; all else decides who trained it, or how.
+FREE_SETTINGS = (
+    "output_dir",
+    "tracker",
+    "hub_model_id",
+    "push_to_hub",
+    "num_workers",
+    "checkpoint_every",
+    "checkpoint_limit",
+)
 STEPS_OF_A_SEED = 1_000_003
 
 
@@ -127,9 +140,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = dataclasses.replace(config, **hub_options(options))
     check_config(config)
     accelerator = build_accelerator(config)
-    prepare_folder(config, accelerator, options)
+    check_folder(config, options)
     set_seed(config.seed)
     run = build_run(config, accelerator)
+    if not options.evaluate_only:
+        claim_folder(run, options)
     if not options.evaluate_only:
         train(run, resume=options.resume)
     test(run)
@@ -166,7 +181,8 @@ def check_config(config: ClassifierConfig) -> None:
     """Refuse, before anything is computed, settings that would fail later.
 
     Raises:
-        ValueError: An unknown or absent tracker, no stages or a bad one, or a push without an id.
+        ValueError: An unknown or absent tracker, no stages or a bad one, a number below 1, or a
+            push without an id.
     """
     if config.tracker is not None:
         if config.tracker not in TRACKERS:
@@ -175,6 +191,9 @@ def check_config(config: ClassifierConfig) -> None:
             raise ValueError(f"Tracker '{config.tracker}' is not installed, expected the package")
     if not config.stages:
         raise ValueError("Got no stages, expected at least one")
+    for name in ("batch_size", "gradient_accumulation_steps", *POSITIVE):
+        if getattr(config, name) < 1:
+            raise ValueError(f"Bad {name} {getattr(config, name)}, expected 1 or more")
     for stage in config.stages:
         check_stage(stage, config)
     if config.push_to_hub and not config.hub_model_id:
@@ -217,14 +236,14 @@ def build_accelerator(config: ClassifierConfig) -> Accelerator:
     )
 
 
-def prepare_folder(
-    config: ClassifierConfig, accelerator: Accelerator, options: argparse.Namespace
-) -> None:
-    """Make the output folder; an earlier run there is continued or replaced only when asked.
+def check_folder(config: ClassifierConfig, options: argparse.Namespace) -> None:
+    """See whether the output folder fits what was asked; changes nothing.
 
     Raises:
-        FileExistsError: The folder holds a run, and neither was asked.
+        FileExistsError: The folder holds a run that was not to be continued or replaced.
         FileNotFoundError: There is nothing to continue or to evaluate.
+        ValueError: The run there was made with other settings, so that other people may have
+            trained it.
     """
     folder = Path(config.output_dir)
     exists = (folder / "config.yaml").exists()
@@ -236,13 +255,37 @@ def prepare_folder(
         raise FileExistsError(
             f"'{folder}' holds a run, expected --resume, --overwrite or another output_dir"
         )
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process and not options.evaluate_only:
-        if options.overwrite and exists:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(_as_plain(config), sort_keys=False))
-    accelerator.wait_for_everyone()
+    if options.resume or options.evaluate_only:
+        check_same_settings(config, folder / "config.yaml")
+
+
+def check_same_settings(config: ClassifierConfig, saved: Path) -> None:
+    """Refuse to go on with a run under other settings than its own.
+
+    Raises:
+        ValueError: Settings differ, other than where to write and what to show; names them.
+    """
+    before, now = yaml.safe_load(saved.read_text()), _as_plain(config)
+    changed = sorted(k for k in now if k not in FREE_SETTINGS and before.get(k) != now[k])
+    if changed:
+        raise ValueError(
+            f"Settings {changed} differ from those of the run in '{saved.parent}', expected "
+            f"{ {k: before.get(k) for k in changed} }"
+        )
+
+
+def claim_folder(run: Run, options: argparse.Namespace) -> None:
+    """Make the output folder, now that everything else is known to be in order."""
+    run.accelerator.wait_for_everyone()
+    if run.accelerator.is_main_process:
+        if options.overwrite and (run.folder / "config.yaml").exists():
+            shutil.rmtree(run.folder)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        settings = yaml.safe_dump(_as_plain(run.config), sort_keys=False)
+        (run.folder / "config.yaml").write_text(settings)
+    run.accelerator.wait_for_everyone()
+    if run.config.tracker is not None:
+        run.accelerator.init_trackers("emotion-recognition")
 
 
 def build_run(config: ClassifierConfig, accelerator: Accelerator) -> Run:
@@ -253,8 +296,9 @@ def build_run(config: ClassifierConfig, accelerator: Accelerator) -> Run:
         features = build_features(config, corpora)
     run = Run(config, accelerator, corpora, features, build_model(config, corpora.labels))
     accelerator.register_for_checkpointing(run.progress, run.average)
-    if config.tracker is not None:
-        accelerator.init_trackers("emotion-recognition")
+    # Too few recordings for a batch are better refused now than after a stage.
+    for stage in range(len(config.stages)):
+        train_loader(config, corpora, features, stage)
     return run
 
 
@@ -360,9 +404,11 @@ def train_step(run: Run, batch: Batch) -> float:
     with accelerator.accumulate(run.model):
         labels = batch.pop("labels")
         loss = soft_cross_entropy(run.model(**batch).logits[:, : labels.shape[1]], labels)
-        if not torch.isfinite(loss):
+        # The mean over processes, so that all of them stop if one has to.
+        mean_loss = accelerator.reduce(loss.detach(), reduction="mean").item()
+        if not math.isfinite(mean_loss):
             raise FloatingPointError(
-                f"Loss is {loss.item()} at step {progress.step} of stage '{run.stage.name}', "
+                f"Loss is {mean_loss} at step {progress.step} of stage '{run.stage.name}', "
                 f"expected a finite one; checkpoints in '{run.folder}' are kept"
             )
         accelerator.backward(loss)
@@ -373,7 +419,7 @@ def train_step(run: Run, batch: Batch) -> float:
     if accelerator.sync_gradients:
         run.average.update(run.bare_model.parameters())
     progress.step, progress.total_step = progress.step + 1, progress.total_step + 1
-    return loss.item()
+    return mean_loss
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -486,8 +532,7 @@ def save_weights(run: Run, name: str) -> None:
     """Save the model under a temporary name and move it."""
     temporary = run.folder / f".{name}.tmp"
     run.bare_model.save_pretrained(temporary, state_dict=_contiguous_state(run.bare_model))
-    shutil.rmtree(run.folder / name, ignore_errors=True)
-    temporary.rename(run.folder / name)
+    replace_folder(temporary, run.folder / name)
 
 
 def load_weights(run: Run, folder: Path) -> None:
@@ -595,11 +640,10 @@ def export(run: Run, records: Sequence[dict[str, Any]]) -> None:
         corpora=list(run.config.corpora),
         records=records,
         config_summary=config_summary(run.config),
-        base_model=run.config.model_name_or_path,
+        base_model=_hub_id(run.config.model_name_or_path),
     )
     card.save(temporary / "README.md")
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    replace_folder(temporary, folder)
 
 
 def config_summary(config: ClassifierConfig) -> dict[str, Any]:
@@ -618,8 +662,8 @@ def push(run: Run) -> None:
     """Send exactly the model's folder to the Hub."""
     api, name = HfApi(), run.config.hub_model_id
     assert name is not None
-    api.create_repo(name, exist_ok=True)
-    api.upload_folder(repo_id=name, folder_path=run.folder / "model")
+    repository = api.create_repo(name, exist_ok=True)
+    api.upload_folder(repo_id=repository.repo_id, folder_path=run.folder / "model")
 
 
 def progress_bar(run: Run, steps: int) -> tqdm:
@@ -632,6 +676,11 @@ def progress_bar(run: Run, steps: int) -> tqdm:
         mininterval=1.0,
         file=sys.stderr,
     )
+
+
+def _hub_id(name_or_path: str | None) -> str | None:
+    """The name of a pretrained model on the Hub; a folder means nothing to a reader of the card."""
+    return None if name_or_path is None or Path(name_or_path).exists() else name_or_path
 
 
 def _stage_of(checkpoint: Path) -> int:

@@ -509,6 +509,13 @@ class TestErrors:
             train(output=finished)
         assert contents(finished) == before
 
+    @pytest.mark.parametrize("flag", ["--resume", "--evaluate_only"])
+    def test_other_people_cannot_slip_into_a_run(self, finished, train, flag):
+        before = contents(finished)
+        with pytest.raises(ValueError, match=r"Settings \['fold'\] differ .* expected {'fold': 0}"):
+            train(flag, "fold=1", output=finished)
+        assert contents(finished) == before
+
     def test_overwrite_discards_a_run(self, finished, train, tmp_path):
         output = tmp_path / "run"
         shutil.copytree(finished, output)

@@ -136,7 +136,7 @@ def _add_noise(log_mel: np.ndarray, snr: float, generator: np.random.Generator) 
     level = np.log(np.mean(np.exp(power)))
     if level < 2 * QUIETEST_DB * NEPERS_PER_DB:
         return log_mel
-    # Power of a band of noise over a few bins scatters by about 4 dB.
-    scatter = generator.standard_normal(log_mel.shape)
+    # Power of a band of noise over a few bins scatters by about 4 dB, and has a mean of 1.
+    scatter = generator.standard_normal(log_mel.shape) - 0.5
     noise = level - 2 * snr * NEPERS_PER_DB + scatter
     return np.logaddexp(power, noise) / 2

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,7 +35,7 @@ class Corpora:
     labels: list[str]
     fold: Fold
 
-    @property
+    @cached_property
     def targets(self) -> np.ndarray:
         """Class index of every row."""
         return np.asarray(self.dataset["emotion"])

@@ -121,11 +121,20 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, name: str, limit: i
     accelerator.save_state(str(temporary))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        shutil.rmtree(folder / name, ignore_errors=True)
-        os.replace(temporary, folder / name)
+        replace_folder(temporary, folder / name)
         for old in complete_checkpoints(run_dir)[:-limit]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
+
+
+def replace_folder(temporary: Path, folder: Path) -> None:
+    """Move a finished folder to its place; the one before is removed only afterwards."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def complete_checkpoints(run_dir: Path) -> list[Path]:
