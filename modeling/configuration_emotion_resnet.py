@@ -68,11 +68,8 @@ class EmotionResNetConfig(PretrainedConfig):
 
     @property
     def embedding_dim(self) -> int:
-        """Length of the embedding: mean and deviation of each channel in each of the last bands."""
-        bands = self.num_mel_bins
-        for _ in self.hidden_sizes:
-            bands = -(-bands // 2)
-        return 2 * self.hidden_sizes[-1] * bands
+        """Length of the embedding: mean and deviation of each channel of the last stage."""
+        return 2 * self.hidden_sizes[-1]
 
 
 EmotionResNetConfig.register_for_auto_class()

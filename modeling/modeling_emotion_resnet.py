@@ -153,10 +153,9 @@ class EmotionResNetModel(nn.Module):
 class EmotionResNetHeads(nn.Module):
     """One head per emotion, each with its own attention over time and frequency.
 
-    A head weighs the positions of the last feature map. In every band it takes the weighted mean
-    and standard deviation of each channel (attentive statistics, Okabe et al. 2018), times the
-    weight of the band, and judges from those whether its emotion is present. Bands stay apart: the
-    same pattern means something else at another frequency. All heads run as one batch of products.
+    A head weighs the positions of the last feature map, takes the weighted mean and standard
+    deviation of every channel (attentive statistics, Okabe et al. 2018) and judges from those
+    whether its emotion is present. All heads run as one batch of products.
     """
 
     def __init__(self, config: EmotionResNetConfig) -> None:
@@ -175,7 +174,7 @@ class EmotionResNetHeads(nn.Module):
         scores = self.attention(hidden_state).masked_fill(mask == 0, float("-inf"))
         attention = scores.flatten(2).softmax(dim=-1).view_as(scores)
         statistics = _weighted_statistics(hidden_state, attention)
-        logits = torch.einsum("ben,en->be", self.dropout(statistics), self.weight) + self.bias
+        logits = torch.einsum("bec,ec->be", self.dropout(statistics), self.weight) + self.bias
         return logits, statistics.mean(dim=1), attention
 
 
@@ -319,15 +318,11 @@ def _branch(
 
 
 def _weighted_statistics(hidden_state: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Statistics of bands: `(b, c, f, t)` and weights `(b, e, f, t)` -> `(b, e, 2 * c * f)`."""
-    band_weights = weights.sum(dim=-1)
-    within_band = weights / band_weights.clamp(min=1e-6).unsqueeze(-1)
-    mean = torch.einsum("bcft,beft->becf", hidden_state, within_band)
-    power = torch.einsum("bcft,beft->becf", hidden_state.square(), within_band)
+    """Weighted mean and deviation of channels: `(b, c, f, t)`, `(b, e, f, t)` -> `(b, e, 2c)`."""
+    mean = torch.einsum("bcft,beft->bec", hidden_state, weights)
+    power = torch.einsum("bcft,beft->bec", hidden_state.square(), weights)
     deviation = (power - mean.square()).clamp(min=1e-5).sqrt()
-    # Times the number of bands, so that even attention leaves the statistics as they are.
-    scale = (band_weights * band_weights.shape[-1]).unsqueeze(2)
-    return torch.cat([mean * scale, deviation * scale], dim=2).flatten(2)
+    return torch.cat([mean, deviation], dim=-1)
 
 
 EmotionResNetForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
