@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Array2D, Dataset, Features, Sequence, Value
 from datasets.fingerprint import Hasher
 from transformers import SequenceFeatureExtractor
@@ -56,8 +57,9 @@ def map_mel(
     features |= {name: _feature_of(array) for name, array in outputs.items()}
     key = (dataset._fingerprint, type(feature_extractor).__name__, feature_extractor.to_dict())
     mapped = dataset.map(
-        _extract,
+        _extract_in_worker,
         input_columns="audio",
+        with_rank=True,
         remove_columns="audio",
         fn_kwargs={"feature_extractor": feature_extractor, "padding": padding},
         features=Features(features),
@@ -80,6 +82,15 @@ def _extract(
     mono = samples.mean(axis=1) if samples.ndim == 2 else samples
     outputs = feature_extractor([mono], sampling_rate=rate, padding=padding, return_tensors="np")
     return {name: values[0] for name, values in outputs.items()}
+
+
+def _extract_in_worker(
+    audio: dict[str, Any], rank: int | None, feature_extractor: Any, padding: bool | str
+) -> dict[str, np.ndarray]:
+    if rank is not None:
+        # A forked process inherits the lock of torch's threads, not the threads: it would hang.
+        torch.set_num_threads(1)
+    return _extract(audio, feature_extractor, padding)
 
 
 def _feature_of(array: np.ndarray) -> Any:

@@ -35,7 +35,8 @@ def test_on_the_fly_and_cached_are_the_same_numbers(dataset, extractor, padding,
     for one, other in zip(lazy, cached, strict=True):
         assert one.keys() == other.keys()
         for name in ("input_features", "attention_mask"):
-            assert np.array_equal(one.pop(name), other.pop(name))
+            # Processes of their own compute with one thread, which rounds sums otherwise.
+            np.testing.assert_allclose(one.pop(name), other.pop(name), rtol=1e-5, atol=1e-5)
         assert one == other
 
 
