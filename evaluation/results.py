@@ -454,21 +454,19 @@ def folds_table(records: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join([header, "|---|---|---:|" + "---:|" * len(systems), *rows])
 
 
-def render_tables(records: Sequence[Record]) -> dict[str, str]:
-    """The text of every table by the name of its markers."""
-    return {
-        "recognition": markdown_table(records, paper_records()),
-        "folds": folds_table(records),
-    }
+def render_table(name: str, records: Sequence[Record]) -> str:
+    """The text of a table by the name of its markers, `"recognition"` or `"folds"`."""
+    return folds_table(records) if name == "folds" else markdown_table(records, paper_records())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Regenerate the tables of a README, or check them (exit status 1 if out of date)."""
     options = _parse_arguments(arguments)
     page = old = options.readme.read_text(encoding="utf-8")
-    tables = render_tables(read_records(options.results))
+    records = read_records(options.results)
     for name in options.tables:
-        page = _replace_between_markers(page, name, tables[name], options.readme)
+        table = render_table(name, records)
+        page = _replace_between_markers(page, name, table, options.readme)
     if options.check and page != old:
         print(f"{options.readme} is out of date, run: python -m evaluation.results")
         return 1

@@ -51,6 +51,8 @@ ONE_STAGE = "stages=[{name: only, epochs: 1, learning_rate: 0.01}]"
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet():
+    # As many as the launched processes have: another number rounds sums otherwise.
+    torch.set_num_threads(1)
     datasets.disable_progress_bars()
     transformers.logging.disable_progress_bar()
 

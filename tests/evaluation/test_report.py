@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import train_classifier
 from evaluation.report import write_report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +24,8 @@ SMALL = [
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "toy"
-    train_classifier.main([*SMALL, f"output_dir={folder}"])
+    command = [sys.executable, "train_classifier.py", *SMALL, f"output_dir={folder}"]
+    subprocess.run(command, cwd=ROOT, check=True)
     return folder
 
 
