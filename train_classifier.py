@@ -256,17 +256,18 @@ def check_folder(config: ClassifierConfig, options: argparse.Namespace) -> None:
             f"'{folder}' holds a run, expected --resume, --overwrite or another output_dir"
         )
     if options.resume or options.evaluate_only:
-        check_same_settings(config, folder / "config.yaml")
+        free = (*FREE_SETTINGS, "batch_size") if options.evaluate_only else FREE_SETTINGS
+        check_same_settings(config, folder / "config.yaml", free)
 
 
-def check_same_settings(config: ClassifierConfig, saved: Path) -> None:
+def check_same_settings(config: ClassifierConfig, saved: Path, free: Sequence[str]) -> None:
     """Refuse to go on with a run under other settings than its own.
 
     Raises:
         ValueError: Settings differ, other than where to write and what to show; names them.
     """
     before, now = yaml.safe_load(saved.read_text()), _as_plain(config)
-    changed = sorted(k for k in now if k not in FREE_SETTINGS and before.get(k) != now[k])
+    changed = sorted(k for k in now if k not in free and before.get(k) != now[k])
     if changed:
         raise ValueError(
             f"Settings {changed} differ from those of the run in '{saved.parent}', expected "
