@@ -448,7 +448,10 @@ def checkpoint_is_due(run: Run) -> bool:
 
 
 def evaluate_and_record(run: Run, train_loss: float, bar: tqdm) -> None:
-    """Score the averaged model on the validation speakers; keep it if it is the best."""
+    """Score the averaged model on the validation speakers; keep it if its loss is the lowest.
+
+    The loss, not UA: over a hundred recordings or so the best of several UAs is mostly luck.
+    """
     parameters = list(run.bare_model.parameters())
     run.average.swap_in(parameters)
     scores = validate(run)
@@ -460,7 +463,8 @@ def evaluate_and_record(run: Run, train_loss: float, bar: tqdm) -> None:
         "learning_rate": run.optimizer.param_groups[0]["lr"],
         **scores,
     }
-    if run.progress.record(scores["validation_UA"], entry) and run.accelerator.is_main_process:
+    better = run.progress.record(-scores["validation_loss"], entry)
+    if better and run.accelerator.is_main_process:
         save_weights(run, best_weights(run).name)
     run.average.swap_out(parameters)
     bar.set_postfix(loss=f"{train_loss:.3f}", UA=f"{scores['validation_UA']:.3f}")

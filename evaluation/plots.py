@@ -111,7 +111,8 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[s
     Args:
         history: One entry an evaluation, with "step", "train_loss", "validation_loss",
             "validation_UA", "validation_WA" (0..1), "learning_rate" and "stage"; values may be
-            None or absent. Borders of stages and the best validation UA are marked.
+            None or absent. Borders of stages and the weights kept, those of the
+            lowest validation loss of the last stage, are marked.
         path: Where the PNG goes.
 
     Raises:
@@ -127,7 +128,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[s
     _draw_series(scores, history, "validation_WA", "WA", TRAIN_COLOR, scale=100)
     _draw_series(scores, history, "validation_UA", "UA", VALIDATION_COLOR, scale=100)
     scores.set(ylabel="validation accuracy (%)")
-    _mark_best(scores, history)
+    _mark_kept(scores, history)
     _draw_series(rates, history, "learning_rate", "", INK)
     rates.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
     rates.yaxis.set_major_formatter("{x:g}")
@@ -153,14 +154,20 @@ def _draw_series(
         axes.plot(*zip(*points, strict=True), color=color, label=label, marker=marker)
 
 
-def _mark_best(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
-    scored = [row for row in history if row.get("validation_UA") is not None]
+def _mark_kept(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+    """The evaluation whose weights the run kept: the lowest loss of its last stage."""
+    last = [row for row in history if row.get("stage") == history[-1].get("stage")]
+    scored = [row for row in last if None not in (_loss(row), row.get("validation_UA"))]
     if not scored:
         return
-    best = max(scored, key=lambda row: row["validation_UA"])
-    step, score = best["step"], 100 * best["validation_UA"]
-    label = f"best UA, {score:.1f} % at step {step:,}"
+    kept = min(scored, key=_loss)
+    step, score = kept["step"], 100 * kept["validation_UA"]
+    label = f"kept, UA {score:.1f} % at step {step:,}"
     axes.plot(step, score, "o", color=SECOND_COLOR, markeredgecolor="white", zorder=5, label=label)
+
+
+def _loss(row: Mapping[str, Any]) -> Any:
+    return row.get("validation_loss")
 
 
 def _mark_stages(all_axes: Sequence[Axes], history: Sequence[Mapping[str, Any]]) -> None:

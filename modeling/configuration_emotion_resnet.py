@@ -22,6 +22,7 @@ class EmotionResNetConfig(PretrainedConfig):
         depths: Residual blocks of each stage.
         layer_type: `"basic"` (two 3x3 convolutions) or `"bottleneck"` (1x1, 3x3, 1x1).
         attention_reduction: Channels are divided by this in the attention layer of each block.
+        projection_size: Channels that the bands of the last stage are projected to.
         dropout: Dropout probability before the verdict of each head.
         kwargs: `id2label` or `label2id` (either gives the other) and whatever `PretrainedConfig`
             takes. Six emotions by default.
@@ -40,7 +41,8 @@ class EmotionResNetConfig(PretrainedConfig):
         depths: tuple[int, ...] = (2, 2, 2, 2),
         layer_type: str = "basic",
         attention_reduction: int = 8,
-        dropout: float = 0.2,
+        projection_size: int = 256,
+        dropout: float = 0.3,
         **kwargs: Any,
     ) -> None:
         if layer_type not in LAYER_TYPES:
@@ -57,6 +59,7 @@ class EmotionResNetConfig(PretrainedConfig):
         self.depths = list(depths)
         self.layer_type = layer_type
         self.attention_reduction = attention_reduction
+        self.projection_size = projection_size
         self.dropout = dropout
         if kwargs.keys().isdisjoint({"id2label", "label2id", "num_labels"}):
             kwargs["id2label"] = dict(enumerate(EMOTIONS))
@@ -67,9 +70,17 @@ class EmotionResNetConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
     @property
+    def num_bands(self) -> int:
+        """Bands of the last feature map: the stem and every later stage halve them."""
+        bands = self.num_mel_bins
+        for _ in self.hidden_sizes:
+            bands = -(-bands // 2)
+        return bands
+
+    @property
     def embedding_dim(self) -> int:
-        """Length of the embedding: mean and deviation of each channel of the last stage."""
-        return 2 * self.hidden_sizes[-1]
+        """Length of the embedding: mean and deviation of every projected channel."""
+        return 2 * self.projection_size
 
 
 EmotionResNetConfig.register_for_auto_class()

@@ -11,6 +11,9 @@ from transformers.utils import ModelOutput
 
 from .configuration_emotion_resnet import EmotionResNetConfig
 
+# Parameters with a row per emotion.
+PER_EMOTION = ("heads.attention.weight", "heads.weight", "heads.bias")
+
 
 @dataclass
 class EmotionResNetOutput(ModelOutput):
@@ -45,11 +48,11 @@ class EmotionResNetConvLayer(nn.Module):
         in_channels: int,
         out_channels: int,
         kernel_size: int = 3,
-        stride: int = 1,
+        stride: int | tuple[int, int] = 1,
         activation: bool = True,
     ) -> None:
         super().__init__()
-        self.stride = stride
+        self.frame_stride = stride if isinstance(stride, int) else stride[1]
         self.convolution = nn.Conv2d(
             in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
         )
@@ -60,7 +63,7 @@ class EmotionResNetConvLayer(nn.Module):
         self, hidden_state: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The layer's output and the mask of its frames."""
-        mask = mask[..., :: self.stride]
+        mask = mask[..., :: self.frame_stride]
         hidden_state = self.normalization(self.convolution(hidden_state))
         return self.activation(hidden_state) * mask, mask
 
@@ -117,8 +120,7 @@ class EmotionResNetModel(nn.Module):
 
     def __init__(self, config: EmotionResNetConfig) -> None:
         super().__init__()
-        self.stem = EmotionResNetConvLayer(1, config.embedding_size, kernel_size=7, stride=2)
-        self.pool = nn.MaxPool2d(kernel_size=(1, 3), stride=(1, 2), padding=(0, 1))
+        self.stem = EmotionResNetConvLayer(1, config.embedding_size, kernel_size=7, stride=(2, 4))
         sizes = [config.embedding_size, *config.hidden_sizes]
         self.stages = nn.ModuleList(
             nn.ModuleList(
@@ -140,8 +142,6 @@ class EmotionResNetModel(nn.Module):
         mask = attention_mask[:, None, None, :].to(input_features.dtype)
         hidden_state = input_features.transpose(1, 2).unsqueeze(1) * mask
         hidden_state, mask = self.stem(hidden_state, mask)
-        mask = mask[..., ::2]
-        hidden_state = self.pool(hidden_state) * mask
         hidden_states = [hidden_state]
         for stage in self.stages:
             for block in stage.children():
@@ -153,16 +153,20 @@ class EmotionResNetModel(nn.Module):
 class EmotionResNetHeads(nn.Module):
     """One head per emotion, each with its own attention over time and frequency.
 
-    A head weighs the positions of the last feature map, takes the weighted mean and standard
-    deviation of every channel (attentive statistics, Okabe et al. 2018) and judges from those
-    whether its emotion is present. All heads run as one batch of products.
+    The bands of the last feature map are brought together by one projection, which knows where on
+    the frequency axis a pattern lies; each head first weighs the bands of every frame by its own
+    attention. Then it takes the mean and standard deviation over time, weighted by its attention
+    too (attentive statistics, Okabe et al. 2018), and judges from those whether its emotion is
+    present. All heads run as one batch of products.
     """
 
     def __init__(self, config: EmotionResNetConfig) -> None:
         super().__init__()
-        channels = config.hidden_sizes[-1]
+        channels, bands, size = config.hidden_sizes[-1], config.num_bands, config.projection_size
         # A bias would shift a whole map, which its softmax ignores.
         self.attention = nn.Conv2d(channels, config.num_labels, kernel_size=1, bias=False)
+        self.projection = nn.Parameter(torch.empty(size, channels, bands))
+        self.normalization = nn.BatchNorm1d(size)
         self.weight = nn.Parameter(torch.empty(config.num_labels, config.embedding_dim))
         self.bias = nn.Parameter(torch.zeros(config.num_labels))
         self.dropout = nn.Dropout(config.dropout)
@@ -173,9 +177,19 @@ class EmotionResNetHeads(nn.Module):
         """Logits `(batch, num_labels)`, embeddings and attention as in the model's output."""
         scores = self.attention(hidden_state).masked_fill(mask == 0, float("-inf"))
         attention = scores.flatten(2).softmax(dim=-1).view_as(scores)
-        statistics = _weighted_statistics(hidden_state, attention)
+        frames = attention.sum(dim=2)
+        seen = self._project(hidden_state, attention / frames.clamp(min=1e-6).unsqueeze(2))
+        statistics = _weighted_statistics(seen, frames)
         logits = torch.einsum("bec,ec->be", self.dropout(statistics), self.weight) + self.bias
         return logits, statistics.mean(dim=1), attention
+
+    def _project(self, hidden_state: torch.Tensor, band_weights: torch.Tensor) -> torch.Tensor:
+        """What each head sees: `(b, c, f, t)` and `(b, e, f, t)` to `(b, e, size, t)`."""
+        projected = torch.einsum("bcft,scf->bsft", hidden_state, self.projection)
+        # Times the number of bands, so that even attention is a plain sum.
+        weights = band_weights * band_weights.shape[2]
+        seen = torch.einsum("bsft,beft->best", projected, weights)
+        return F.relu(self.normalization(seen.flatten(0, 1))).view_as(seen)
 
 
 class EmotionResNetForAudioClassification(PreTrainedModel):
@@ -262,7 +276,7 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
         model = type(self)(self.config_class.from_dict(settings))
         state = self.state_dict()
         for name, value in state.items():
-            if name.startswith("heads."):
+            if name in PER_EMOTION:
                 state[name] = value[rows.to(value.device)]
         model.load_state_dict(state)
         return model.to(self.device, self.dtype).train(self.training)
@@ -288,7 +302,7 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.reset_parameters()
         elif isinstance(module, EmotionResNetBlock):
             # Every block starts as the identity: steadier first steps (Goyal et al. 2017).
@@ -296,6 +310,8 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
             nn.init.zeros_(module.get_parameter(f"layers.{last}.normalization.weight"))
         elif isinstance(module, EmotionResNetHeads):
             nn.init.zeros_(module.attention.weight)
+            fan_in = module.projection[0].numel()
+            nn.init.normal_(module.projection, std=(2 / fan_in) ** 0.5)
             nn.init.normal_(module.weight, std=0.3 * module.weight.shape[1] ** -0.5)
             nn.init.zeros_(module.bias)
 
@@ -318,9 +334,9 @@ def _branch(
 
 
 def _weighted_statistics(hidden_state: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean and deviation of channels: `(b, c, f, t)`, `(b, e, f, t)` -> `(b, e, 2c)`."""
-    mean = torch.einsum("bcft,beft->bec", hidden_state, weights)
-    power = torch.einsum("bcft,beft->bec", hidden_state.square(), weights)
+    """Mean and deviation over time: `(b, e, s, t)` and weights `(b, e, t)` to `(b, e, 2s)`."""
+    mean = torch.einsum("best,bet->bes", hidden_state, weights)
+    power = torch.einsum("best,bet->bes", hidden_state.square(), weights)
     deviation = (power - mean.square()).clamp(min=1e-5).sqrt()
     return torch.cat([mean, deviation], dim=-1)
 

@@ -156,7 +156,7 @@ class TestInputs:
     def test_lossy_files_are_heard_almost_alike(
         self, emotion_classifier, recordings, expected, suffix
     ):
-        assert_same(emotion_classifier(recordings / f"clip.{suffix}"), expected, tolerance=0.05)
+        assert_same(emotion_classifier(recordings / f"clip.{suffix}"), expected, tolerance=0.1)
 
     def test_url(self, emotion_classifier, server, expected):
         assert_same(emotion_classifier(f"{server}/clip.wav"), expected)
