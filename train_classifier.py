@@ -14,10 +14,6 @@ and `checkpoints/`, from which `--resume` continues as if nothing had happened.
 
 import argparse
 import dataclasses
-import importlib.util
-import math
-import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,15 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import (
-    DataLoaderConfiguration,
-    DistributedDataParallelKwargs,
-    ProjectConfiguration,
     set_seed,
 )
-from huggingface_hub import HfApi
 from tqdm.auto import tqdm
 from transformers import (
     AutoConfig,
@@ -71,6 +62,21 @@ from training.data import (
     train_loader,
 )
 from training.features import Features, MelFeatures, WaveformFeatures
+from training.run import (
+    add_run_arguments,
+    build_accelerator,
+    check_folder,
+    check_run_settings,
+    claim_folder,
+    finite_mean_loss,
+    hub_options,
+    parameter_groups,
+    progress_bar,
+    push_folder,
+    remaining_batches,
+    seed_step,
+    stage_of,
+)
 from training.state import (
     Average,
     Progress,
@@ -81,20 +87,7 @@ from training.state import (
     write_json,
 )
 
-TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
-POSITIVE = ("evaluations_per_stage", "checkpoint_every", "checkpoint_limit")
 STAGE_EMOTIONS = ("six_emotions", "all")
-# What may change when a run goes on; all else decides who trained it, or how.
-FREE_SETTINGS = (
-    "output_dir",
-    "tracker",
-    "hub_model_id",
-    "push_to_hub",
-    "num_workers",
-    "checkpoint_every",
-    "checkpoint_limit",
-)
-STEPS_OF_A_SEED = 1_000_003
 
 
 @dataclass
@@ -139,42 +132,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = load_config(ClassifierConfig, options.config, options.overrides)
     config = dataclasses.replace(config, **hub_options(options))
     check_config(config)
-    accelerator = build_accelerator(config)
-    check_folder(config, options)
+    # wav2vec2 and its kin drop whole layers at random, on each process others.
+    accelerator = build_accelerator(config, config.model_name_or_path is not None)
+    check_folder(config, options, "model/config.json")
     set_seed(config.seed)
     run = build_run(config, accelerator)
     if not options.evaluate_only:
-        claim_folder(run, options)
-    if not options.evaluate_only:
+        claim_folder(config, accelerator, options.overwrite, "emotion-recognition")
         train(run, resume=options.resume)
     test(run)
     if config.push_to_hub and accelerator.is_main_process:
-        push(run)
+        push_folder(run.folder / "model", config.hub_model_id)
     accelerator.end_training()
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line: settings files, overrides and what to do with an existing folder."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--config", action="append", default=[], help="settings; later files win (repeatable)"
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="single settings")
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="continue an interrupted run")
-    existing.add_argument("--overwrite", action="store_true", help="discard an earlier run")
+    existing = add_run_arguments(parser)
     existing.add_argument("--evaluate_only", action="store_true", help="test the saved model")
-    parser.add_argument("--push_to_hub", action="store_true", default=None)
-    parser.add_argument("--hub_model_id", help="user/name of the repository on the Hub")
     options = parser.parse_intermixed_args(arguments)
     options.config = options.config or [Path(__file__).parent / "configs" / "classifier.yaml"]
     return options
-
-
-def hub_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Settings that have a flag of their own, where it was given."""
-    flags = {"push_to_hub": options.push_to_hub, "hub_model_id": options.hub_model_id}
-    return {name: value for name, value in flags.items() if value is not None}
 
 
 def check_config(config: ClassifierConfig) -> None:
@@ -184,20 +163,11 @@ def check_config(config: ClassifierConfig) -> None:
         ValueError: An unknown or absent tracker, no stages or a bad one, a number below 1, or a
             push without an id.
     """
-    if config.tracker is not None:
-        if config.tracker not in TRACKERS:
-            raise ValueError(f"Bad tracker '{config.tracker}', expected one of {list(TRACKERS)}")
-        if importlib.util.find_spec(TRACKERS[config.tracker]) is None:
-            raise ValueError(f"Tracker '{config.tracker}' is not installed, expected the package")
+    check_run_settings(config)
     if not config.stages:
         raise ValueError("Got no stages, expected at least one")
-    for name in ("batch_size", "gradient_accumulation_steps", *POSITIVE):
-        if getattr(config, name) < 1:
-            raise ValueError(f"Bad {name} {getattr(config, name)}, expected 1 or more")
     for stage in config.stages:
         check_stage(stage, config)
-    if config.push_to_hub and not config.hub_model_id:
-        raise ValueError("Got push_to_hub without hub_model_id, expected user/name")
     others = [stage.name for stage in config.stages if stage.emotions != "six_emotions"]
     if config.model_name_or_path and others:
         raise ValueError(f"Stages {others} train all emotions, expected six for a pretrained model")
@@ -217,76 +187,6 @@ def check_stage(stage: StageConfig, config: ClassifierConfig) -> None:
     unknown = sorted(set(stage.corpora) - set(config.corpora))
     if unknown:
         raise ValueError(f"Stage '{stage.name}' names {unknown}, expected {sorted(config.corpora)}")
-
-
-def build_accelerator(config: ClassifierConfig) -> Accelerator:
-    """An accelerator whose `batch_size` is that of all processes together."""
-    # wav2vec2 and its kin drop whole layers at random, on each process others.
-    unused = DistributedDataParallelKwargs(
-        find_unused_parameters=config.model_name_or_path is not None
-    )
-    return Accelerator(
-        kwargs_handlers=[unused],
-        mixed_precision=config.mixed_precision,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
-        log_with=config.tracker,
-        project_config=ProjectConfiguration(project_dir=config.output_dir),
-        step_scheduler_with_optimizer=False,
-    )
-
-
-def check_folder(config: ClassifierConfig, options: argparse.Namespace) -> None:
-    """See whether the output folder fits what was asked; changes nothing.
-
-    Raises:
-        FileExistsError: The folder holds a run that was not to be continued or replaced.
-        FileNotFoundError: There is nothing to continue or to evaluate.
-        ValueError: The run there was made with other settings, so that other people may have
-            trained it.
-    """
-    folder = Path(config.output_dir)
-    exists = (folder / "config.yaml").exists()
-    if options.evaluate_only and not (folder / "model" / "config.json").exists():
-        raise FileNotFoundError(f"No model in '{folder}/model' to evaluate, expected a trained one")
-    if options.resume and not complete_checkpoints(folder):
-        raise FileNotFoundError(f"No checkpoint in '{folder}' to resume from")
-    if exists and not (options.resume or options.overwrite or options.evaluate_only):
-        raise FileExistsError(
-            f"'{folder}' holds a run, expected --resume, --overwrite or another output_dir"
-        )
-    if options.resume or options.evaluate_only:
-        free = (*FREE_SETTINGS, "batch_size") if options.evaluate_only else FREE_SETTINGS
-        check_same_settings(config, folder / "config.yaml", free)
-
-
-def check_same_settings(config: ClassifierConfig, saved: Path, free: Sequence[str]) -> None:
-    """Refuse to go on with a run under other settings than its own.
-
-    Raises:
-        ValueError: Settings differ, other than where to write and what to show; names them.
-    """
-    before, now = yaml.safe_load(saved.read_text()), _as_plain(config)
-    changed = sorted(k for k in now if k not in free and before.get(k) != now[k])
-    if changed:
-        raise ValueError(
-            f"Settings {changed} differ from those of the run in '{saved.parent}', expected "
-            f"{ {k: before.get(k) for k in changed} }"
-        )
-
-
-def claim_folder(run: Run, options: argparse.Namespace) -> None:
-    """Make the output folder, now that everything else is known to be in order."""
-    run.accelerator.wait_for_everyone()
-    if run.accelerator.is_main_process:
-        if options.overwrite and (run.folder / "config.yaml").exists():
-            shutil.rmtree(run.folder)
-        run.folder.mkdir(parents=True, exist_ok=True)
-        settings = yaml.safe_dump(_as_plain(run.config), sort_keys=False)
-        (run.folder / "config.yaml").write_text(settings)
-    run.accelerator.wait_for_everyone()
-    if run.config.tracker is not None:
-        run.accelerator.init_trackers("emotion-recognition")
 
 
 def build_run(config: ClassifierConfig, accelerator: Accelerator) -> Run:
@@ -332,7 +232,7 @@ def train(run: Run, resume: bool = False) -> None:
     """Run all stages, or the rest of them, and leave the best model of the last one in `run`."""
     latest = complete_checkpoints(run.folder)[-1] if resume else None
     if latest is not None:
-        run.progress.stage = _stage_of(latest)
+        run.progress.stage = stage_of(latest)
     while run.progress.stage < len(run.config.stages):
         start_stage(run)
         if latest is not None:
@@ -351,20 +251,11 @@ def start_stage(run: Run) -> None:
     if run.accelerator.num_processes > 1 and run.accelerator.device.type == "cuda":
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay), lr=run.stage.learning_rate
+        parameter_groups(model.parameters(), config.weight_decay), lr=run.stage.learning_rate
     )
     loader = train_loader(config, run.corpora, run.features, run.progress.stage)
     run.model, run.optimizer, run.loader = run.accelerator.prepare(model, optimizer, loader)
     run.average.start(run.bare_model.parameters(), config.ema_decay)
-
-
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels; none for biases and normalisation."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def train_stage(run: Run) -> None:
@@ -372,9 +263,9 @@ def train_stage(run: Run) -> None:
     run.model.train()
     steps, losses = run.stage_steps, run.progress.losses
     interval = max(1, steps // run.config.evaluations_per_stage)
-    with progress_bar(run, steps) as bar:
+    with progress_bar(run.accelerator, steps, run.progress.step, run.stage.name) as bar:
         while run.progress.step < steps and not stopped_early(run):
-            for batch in remaining_batches(run):
+            for batch in remaining_batches(run.accelerator, run.loader, run.progress.step):
                 losses.append(train_step(run, batch))
                 bar.update()
                 if run.progress.step % interval == 0 or run.progress.step == steps:
@@ -384,13 +275,6 @@ def train_stage(run: Run) -> None:
                     checkpoint(run)
                 if stopped_early(run):
                     break
-
-
-def remaining_batches(run: Run) -> Any:
-    """The batches of the current epoch that were not consumed yet."""
-    epoch, done = divmod(run.progress.step, len(run.loader))
-    run.loader.set_epoch(epoch)
-    return run.accelerator.skip_first_batches(run.loader, done) if done else run.loader
 
 
 def train_step(run: Run, batch: Batch) -> float:
@@ -405,13 +289,8 @@ def train_step(run: Run, batch: Batch) -> float:
     with accelerator.accumulate(run.model):
         labels = batch.pop("labels")
         loss = soft_cross_entropy(run.model(**batch).logits[:, : labels.shape[1]], labels)
-        # The mean over processes, so that all of them stop if one has to.
-        mean_loss = accelerator.reduce(loss.detach(), reduction="mean").item()
-        if not math.isfinite(mean_loss):
-            raise FloatingPointError(
-                f"Loss is {mean_loss} at step {progress.step} of stage '{run.stage.name}', "
-                f"expected a finite one; checkpoints in '{run.folder}' are kept"
-            )
+        where = f"step {progress.step} of stage '{run.stage.name}'"
+        mean_loss = finite_mean_loss(accelerator, loss, where)
         accelerator.backward(loss)
         if accelerator.sync_gradients:
             accelerator.clip_grad_norm_(run.model.parameters(), run.config.max_grad_norm)
@@ -421,11 +300,6 @@ def train_step(run: Run, batch: Batch) -> float:
         run.average.update(run.bare_model.parameters())
     progress.step, progress.total_step = progress.step + 1, progress.total_step + 1
     return mean_loss
-
-
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Dropout draws from a generator that depends on nothing but seed, step and rank."""
-    torch.manual_seed((seed * STEPS_OF_A_SEED + step) * 1024 + rank)
 
 
 def set_learning_rate(run: Run) -> None:
@@ -663,33 +537,9 @@ def config_summary(config: ClassifierConfig) -> dict[str, Any]:
     }
 
 
-def push(run: Run) -> None:
-    """Send exactly the model's folder to the Hub."""
-    api, name = HfApi(), run.config.hub_model_id
-    assert name is not None
-    repository = api.create_repo(name, exist_ok=True)
-    api.upload_folder(repo_id=repository.repo_id, folder_path=run.folder / "model")
-
-
-def progress_bar(run: Run, steps: int) -> tqdm:
-    """A bar on the main process."""
-    return tqdm(
-        total=steps,
-        initial=run.progress.step,
-        desc=run.stage.name,
-        disable=not run.accelerator.is_main_process,
-        mininterval=1.0,
-        file=sys.stderr,
-    )
-
-
 def _hub_id(name_or_path: str | None) -> str | None:
     """The name of a pretrained model on the Hub; a folder means nothing to a reader of the card."""
     return None if name_or_path is None or Path(name_or_path).exists() else name_or_path
-
-
-def _stage_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rsplit("-", 1)[1])
 
 
 def _label_maps(labels: Sequence[str]) -> dict[str, Any]:
@@ -706,17 +556,6 @@ def _with_memory_format(model: Any, memory_format: torch.memory_format) -> PreTr
 
 def _contiguous_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {name: value.contiguous() for name, value in model.state_dict().items()}
-
-
-def _as_plain(config: ClassifierConfig) -> dict[str, Any]:
-    """Settings as YAML writes them: tuples are lists there."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(v) for name, v in value.items()}
-        return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-    return plain(dataclasses.asdict(config))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,10 @@ _MODULE_OF = {
     "plot_mel_gallery": "plots",
     "plot_per_emotion": "plots",
     "plot_reliability": "plots",
+    "plot_enhancement": "enhancement_plots",
+    "plot_losses": "enhancement_plots",
+    "plot_trade_off": "enhancement_plots",
+    "enhancer_card": "cards",
     "model_card": "cards",
 }
 

@@ -63,6 +63,52 @@ For research on emotional speech, and to condition and to judge generated speech
 {license}
 """
 
+ENHANCER_TEMPLATE = """\
+---
+{metadata}
+---
+
+# {name}
+
+Makes the emotion in recorded speech clearer, or another one, and keeps words and voice: latent
+diffusion over mel-spectrograms. {origin}
+
+```python
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained("{name}", trust_remote_code=True)
+enhanced = pipe("speech.wav", emotion="anger", strength=0.4)
+audio, rate = enhanced.audios[0], enhanced.sampling_rate
+```
+
+## Results
+
+{results}
+
+## Training
+
+Corpora: {corpora}. {losses}
+
+{settings}
+
+## Intended use and limits
+
+For research: to enhance or augment corpora of emotional speech, and to study what makes an emotion
+heard.
+
+{limits}
+
+## Licence
+
+{license}
+"""
+
+ENHANCER_LIMITS = """\
+* **It changes what a person seems to feel.** Say so wherever enhanced speech is heard, and do not
+  put emotions into the mouths of people who did not agree to it.
+* **Acted speech of few speakers** in a handful of sentences. Expect less of spontaneous speech,
+  other languages and other microphones.
+* **Timing stays.** Durations and pauses, which carry emotion too, are those of the recording."""
 LIMITS = """\
 * **Acted speech of few speakers.** Actors portray emotions in a handful of studio-recorded
   sentences. Expect less on spontaneous speech, other languages and other microphones.
@@ -112,6 +158,56 @@ def model_card(
         settings="\n".join(f"* {key}: `{value}`" for key, value in config_summary.items()),
         limits="\n".join([LIMITS, TOY_LIMIT] if "toy_emotions" in corpora else [LIMITS]),
         license=_license_note(corpora, base_model),
+    )
+    return ModelCard(content)
+
+
+def enhancer_card(
+    *,
+    model_name: str,
+    corpora: Sequence[str],
+    history: Sequence[Mapping[str, Any]],
+    config_summary: Mapping[str, object],
+    records: Sequence[Mapping[str, Any]] = (),
+) -> ModelCard:
+    """Write the card of an enhancer; every number in it was measured.
+
+    Args:
+        model_name: Repository id on the Hub or folder, which the usage snippet loads.
+        corpora: Names of the corpora that the weights were trained on.
+        history: Evaluations of the run, with "stage" and "validation_loss".
+        config_summary: Settings worth knowing, listed as they are.
+        records: Measured records of tasks "clarity" and "preservation", if there are any yet.
+
+    Raises:
+        ValueError: No corpus is named.
+    """
+    if not corpora:
+        raise ValueError("Bad corpora, expected at least one name, got none")
+    license_id = weights_license(corpora)
+    metadata = ModelCardData(
+        model_name=model_name,
+        license=license_id,
+        license_name="see-training-data" if license_id == "other" else None,
+        language=sorted({LANGUAGES[corpus] for corpus in corpora if corpus in LANGUAGES}) or None,
+        library_name="diffusers",
+        pipeline_tag="audio-to-audio",
+        tags=["speech-emotion", "audio", "speech", "emotion", "diffusion"],
+        datasets=list(corpora),
+    )
+    final = {entry["stage"]: entry["validation_loss"] for entry in history}
+    content = ENHANCER_TEMPLATE.format(
+        metadata=metadata.to_yaml(),
+        name=model_name,
+        origin=_origin(corpora, None),
+        results=markdown_table(records) if records else "No judge has heard this model yet.",
+        corpora=", ".join(f"`{corpus}`" for corpus in corpora),
+        losses=" ".join(f"Validation loss of the {k}: {v:.4f}." for k, v in final.items()),
+        settings="\n".join(f"* {key}: `{value}`" for key, value in config_summary.items()),
+        limits="\n".join(
+            [ENHANCER_LIMITS, TOY_LIMIT] if "toy_emotions" in corpora else [ENHANCER_LIMITS]
+        ),
+        license=_license_note(corpora, None),
     )
     return ModelCard(content)
 

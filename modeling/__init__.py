@@ -4,10 +4,13 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClas
 
 from .configuration_emotion_resnet import EmotionResNetConfig
 from .feature_extraction_emotion import EmotionFeatureExtractor
+from .modeling_emotion_encoder import EmotionEncoder
 from .modeling_emotion_resnet import (
     EmotionResNetForAudioClassification,
     EmotionResNetOutput,
 )
+from .modeling_mel_vocoder import MelVocoder, load_hifigan
+from .modeling_style_encoder import StyleEncoder
 
 AutoConfig.register(EmotionResNetConfig.model_type, EmotionResNetConfig, exist_ok=True)
 AutoFeatureExtractor.register(EmotionResNetConfig, EmotionFeatureExtractor, exist_ok=True)
@@ -16,8 +19,12 @@ AutoModelForAudioClassification.register(
 )
 
 __all__ = [
+    "EmotionEncoder",
     "EmotionFeatureExtractor",
     "EmotionResNetConfig",
     "EmotionResNetForAudioClassification",
     "EmotionResNetOutput",
+    "MelVocoder",
+    "StyleEncoder",
+    "load_hifigan",
 ]

@@ -4,6 +4,7 @@ from transformers import AutoModelForAudioClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .audio_classification import EmotionClassificationPipeline
+from .emotion_enhancement import EmotionEnhancementOutput, EmotionEnhancementPipeline
 
 # It takes the place of the stock pipeline, without a warning about that.
 PIPELINE_REGISTRY.supported_tasks.pop("audio-classification", None)
@@ -14,4 +15,8 @@ PIPELINE_REGISTRY.register_pipeline(
     type="audio",
 )
 
-__all__ = ["EmotionClassificationPipeline"]
+__all__ = [
+    "EmotionClassificationPipeline",
+    "EmotionEnhancementOutput",
+    "EmotionEnhancementPipeline",
+]

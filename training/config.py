@@ -103,6 +103,63 @@ class ClassifierConfig:
     push_to_hub: bool = False
 
 
+@dataclass
+class DiffusionStageConfig:
+    """How long and how fast one of the enhancer's networks is trained.
+
+    Args:
+        epochs: Passes over the training recordings.
+        learning_rate: Peak of the learning rate.
+        warmup: Share of the stage in which the learning rate rises; a cosine follows.
+        crop_seconds: Longest stretch of a recording that is seen at once.
+    """
+
+    epochs: int = 1
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    crop_seconds: float = 2.2
+
+
+@dataclass
+class DiffusionConfig:
+    """What `train_diffusion.py` can be told; `configs/diffusion.yaml` explains each setting."""
+
+    corpora: dict[str, Any]
+    classifier: str | None = None
+    output_dir: str = "outputs/enhancer"
+    protocol: str = "speaker_independent"
+    fold: int = 0
+    seed: int = 0
+    vae: dict[str, Any] = field(default_factory=dict)
+    unet: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    style_encoder: dict[str, Any] = field(default_factory=dict)
+    autoencoder: DiffusionStageConfig = field(default_factory=DiffusionStageConfig)
+    denoiser: DiffusionStageConfig = field(default_factory=DiffusionStageConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    kl_weight: float = 1e-4
+    delta_weight: float = 0.5
+    snr_gamma: float = 5.0
+    emotion_dropout: float = 0.15
+    vector_dropout: float = 0.5
+    style_self_probability: float = 0.1
+    content_warp: float = 0.1
+    batch_size: int = 16
+    gradient_accumulation_steps: int = 1
+    balance: float = 0.0
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.998
+    mixed_precision: str = "no"
+    evaluations_per_stage: int = 8
+    checkpoint_every: int = 500
+    checkpoint_limit: int = 2
+    num_workers: int = 0
+    tracker: str | None = None
+    hub_model_id: str | None = None
+    push_to_hub: bool = False
+
+
 def load_config(
     kind: type[Config], files: Sequence[str | Path], overrides: Sequence[str] = ()
 ) -> Config:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from datasets_scripts import EMOTIONS, Fold, check_leaks, load_corpus, protocol_folds
 
-from .config import ClassifierConfig, StageConfig
+from .config import ClassifierConfig, DiffusionConfig, StageConfig
 from .features import Features, crop, mix
 from .sampling import Draw, EpochSampler
 
@@ -64,7 +64,7 @@ class Corpora:
         return rows
 
 
-def load_corpora(config: ClassifierConfig) -> Corpora:
+def load_corpora(config: ClassifierConfig | DiffusionConfig) -> Corpora:
     """Load the corpora of a run and divide them by its protocol.
 
     With several corpora, fold `k` of the run is fold `k` of each of them (counted round), so that
@@ -105,7 +105,7 @@ def _relabel(dataset: Dataset, labels: list[str]) -> Dataset:
     return dataset.add_column("emotion", mapped, feature=ClassLabel(names=labels))
 
 
-def _fold(dataset: Dataset, config: ClassifierConfig) -> Fold:
+def _fold(dataset: Dataset, config: ClassifierConfig | DiffusionConfig) -> Fold:
     """The run's fold of the six emotions, joined by the other emotions of those who train."""
     six = np.flatnonzero(np.asarray(dataset["emotion"]) < len(EMOTIONS))
     folds = protocol_folds(dataset.select(six), config.protocol)

@@ -87,3 +87,62 @@ class EpochSampler(Sampler[Draw]):
         ends = np.cumsum(self.expected[shuffle := generator.permutation(len(self.rows))])
         ticks = np.arange(len(self.rows)) + generator.random()
         return shuffle[np.searchsorted(ends, ticks).clip(max=len(self.rows) - 1)]
+
+
+class Crop(NamedTuple):
+    """A stretch of one recording; all of a batch are equally long.
+
+    Args:
+        row: Row of the recording.
+        frames: Length of the stretch.
+        seed: Seed of all that is random about it.
+    """
+
+    row: int
+    frames: int
+    seed: int
+
+
+class BucketBatchSampler(Sampler[list[Crop]]):
+    """Batches of stretches of recordings that are about equally long, so that nothing is padded.
+
+    A batch is as long as its shortest recording, or as `max_frames`.
+
+    Args:
+        sampler: Draws the recordings of an epoch.
+        lengths: Frames of every row of the dataset.
+        batch_size: Stretches in a batch.
+        max_frames: Longest stretch.
+        multiple: Stretches are multiples of so many frames long.
+    """
+
+    def __init__(
+        self,
+        sampler: EpochSampler,
+        lengths: Sequence[int],
+        batch_size: int,
+        max_frames: int,
+        multiple: int,
+    ) -> None:
+        self.sampler = sampler
+        # accelerate divides batches between processes by these.
+        self.batch_size, self.drop_last = batch_size, True
+        self.lengths = lengths
+        self.max_frames = max_frames
+        self.multiple = multiple
+
+    def __len__(self) -> int:
+        return len(self.sampler) // self.batch_size
+
+    def __iter__(self) -> Iterator[list[Crop]]:
+        draws = sorted(self.sampler, key=lambda draw: min(self.lengths[draw.row], self.max_frames))
+        generator = np.random.default_rng((self.sampler.seed, self.sampler.epoch, 1))
+        # Which of the shortest are left over differs from epoch to epoch.
+        first = int(generator.integers(len(draws) % self.batch_size + 1))
+        for batch in first + self.batch_size * generator.permutation(len(self)):
+            yield self._crops(draws[batch : batch + self.batch_size])
+
+    def _crops(self, draws: Sequence[Draw]) -> list[Crop]:
+        frames = min(self.max_frames, *(self.lengths[draw.row] for draw in draws))
+        frames = max(frames // self.multiple, 1) * self.multiple
+        return [Crop(draw.row, frames, draw.seed) for draw in draws]

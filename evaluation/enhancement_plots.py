@@ -1,0 +1,143 @@
+"""Plots of the enhancer: spectrograms before and after, losses, and what enhancement costs."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .plots import (
+    INK,
+    MEL_CMAP,
+    MEL_DPI,
+    MUTED,
+    SECOND_COLOR,
+    TRAIN_COLOR,
+    VALIDATION_COLOR,
+    _color,
+    _draw_mel,
+    _draw_series,
+    _new_figure,
+    _save,
+    styled,
+)
+
+# Decibels of one neper of amplitude.
+DB_PER_NEPER = 20 / np.log(10)
+CHANGE_LIMIT_DB = 12.0
+
+
+@styled
+def plot_enhancement(
+    pairs: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    path: str | os.PathLike[str],
+    sampling_rate: int = 22_025,
+    hop_length: int = 256,
+) -> Path:
+    """Spectrograms before, after and what changed, one row an emotion.
+
+    Args:
+        pairs: Log-mels `(frames, n_mels)` before and after, by the emotion aimed at.
+        path: Where the PNG goes.
+        sampling_rate: In Hz; the mel bands reach up to half of it.
+        hop_length: Samples between frames.
+
+    Raises:
+        ValueError: There is nothing to show.
+    """
+    if not pairs:
+        raise ValueError("Bad pairs, expected one of at least one emotion, got none")
+    figure = _new_figure(9.0, 1.25 * len(pairs) + 0.5, dpi=MEL_DPI)
+    grid = figure.subplots(len(pairs), 3, squeeze=False, sharex="row", sharey=True)
+    arrays = {name: [np.asarray(mel, float) for mel in pair] for name, pair in pairs.items()}
+    low, high = np.percentile(
+        np.concatenate([pair[0].ravel() for pair in arrays.values()]), [25, 99.8]
+    )
+    for row, (name, (before, after)) in zip(grid, arrays.items(), strict=True):
+        change = (after - before) * DB_PER_NEPER
+        limit = CHANGE_LIMIT_DB
+        _draw_mel(row[0], before, sampling_rate, hop_length, MEL_CMAP, low, high)
+        _draw_mel(row[1], after, sampling_rate, hop_length, MEL_CMAP, low, high)
+        image = _draw_mel(row[2], change, sampling_rate, hop_length, _diverging(), -limit, limit)
+        row[0].set_title(name, color=_color(name))
+        for axes in row[1:]:
+            axes.set_ylabel("")
+    for axes, title in zip(grid[0][1:], ("after", "change"), strict=True):
+        axes.set_title(title)
+    bar = figure.colorbar(image, ax=list(grid[:, 2]), shrink=0.8, aspect=30, pad=0.01)
+    bar.set_label("change (dB)")
+    bar.outline.set_visible(False)
+    return _save(figure, path)
+
+
+@styled
+def plot_losses(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:
+    """Training and validation loss of each stage, and validation by quarter of the schedule.
+
+    Args:
+        history: One entry an evaluation, with "stage", "step", "train_loss", "validation_loss" and,
+            for the denoiser, "validation_loss_quarter_1" to 4.
+        path: Where the PNG goes.
+
+    Raises:
+        ValueError: The history is empty.
+    """
+    stages = list(dict.fromkeys(entry["stage"] for entry in history))
+    if not stages:
+        raise ValueError("Bad history, expected at least one evaluation, got none")
+    figure = _new_figure(4.2 * len(stages), 3.0)
+    for axes, stage in zip(figure.subplots(1, len(stages), squeeze=False)[0], stages, strict=True):
+        entries = [entry for entry in history if entry["stage"] == stage]
+        _draw_series(axes, entries, "train_loss", "training", TRAIN_COLOR)
+        _draw_series(axes, entries, "validation_loss", "validation", VALIDATION_COLOR)
+        for quarter in range(1, 5):
+            key = f"validation_loss_quarter_{quarter}"
+            if key in entries[0]:
+                _draw_series(axes, entries, key, f"noise, quarter {quarter}", MUTED)
+                axes.lines[-1].set(linewidth=0.8, alpha=0.25 * quarter)
+        axes.set(title=stage, xlabel="step", ylabel="loss", yscale="log")
+        axes.legend(loc="best", fontsize=7)
+    return _save(figure, path)
+
+
+@styled
+def plot_trade_off(points: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:
+    """Emotion heard by judges against what is preserved, one line a guidance scale.
+
+    Args:
+        points: With "guidance_scale", "strength", "emotion" (judges' accuracy, 0..1) and
+            "preservation" (accuracy of speaker and sentence judges relative to the original's),
+            measured on validation speakers; "chosen" marks the default.
+        path: Where the PNG goes.
+
+    Raises:
+        ValueError: There is nothing to show.
+    """
+    if not points:
+        raise ValueError("Bad points, expected at least one, got none")
+    figure = _new_figure(5.6, 4.0)
+    axes = figure.subplots()
+    scales = sorted({point["guidance_scale"] for point in points})
+    colors = (VALIDATION_COLOR, SECOND_COLOR, INK, TRAIN_COLOR, MUTED)
+    for scale, color in zip(scales, colors, strict=False):
+        line = sorted(
+            (p for p in points if p["guidance_scale"] == scale), key=lambda p: p["strength"]
+        )
+        x, y = ([100 * p[key] for p in line] for key in ("preservation", "emotion"))
+        axes.plot(x, y, "o-", color=color, label=f"guidance {scale:g}", markersize=4)
+        for point, left, top in zip(line, x, y, strict=True):
+            axes.annotate(f"{point['strength']:g}", (left, top), fontsize=7, color=MUTED)
+    for point in (p for p in points if p.get("chosen")):
+        axes.plot(100 * point["preservation"], 100 * point["emotion"], "o", markersize=11,
+                  markerfacecolor="none", color=INK, label="default")  # fmt: skip
+    axes.set(xlabel="speaker and sentence kept (% of the original's accuracy)",
+             ylabel="emotion heard by judges (WA, %)")  # fmt: skip
+    axes.legend(loc="best")
+    return _save(figure, path)
+
+
+def _diverging() -> Any:
+    return mpl.colormaps["RdBu_r"].resampled(17)

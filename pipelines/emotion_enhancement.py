@@ -1,0 +1,663 @@
+"""Makes the emotion of recorded speech clearer, or another one, and keeps words and voice.
+
+This file is copied to the Hub with the models, with its sibling `audio_inputs.py`; it imports
+nothing else of this project.
+"""
+
+import inspect
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMInverseScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+from .audio_inputs import read_audio, resample, to_mono
+
+INJECTIONS = ("noise", "inversion")
+OUTPUT_TYPES = ("wav", "mel")
+LIBRARIES = ("diffusers", "transformers")
+WINDOW_SECONDS = 10.0
+OVERLAP_SECONDS = 1.0
+# Log-mel bands that make one band of the content: wide enough to lose the harmonics.
+CONTENT_POOLING = 4
+# Spread that a band of the content has at least, in nepers: silence stays silence.
+SMALLEST_SPREAD = 0.5
+
+
+@dataclass
+class EmotionEnhancementOutput(BaseOutput):
+    """What [`EmotionEnhancementPipeline`] returns, one entry per recording.
+
+    Args:
+        audios: Waveforms `(samples,)` float32 at `sampling_rate`, as long as the recordings; empty
+            for `output_type="mel"`.
+        log_mels: Natural logarithms of mel magnitudes `(frames, n_mels)`.
+        emotions: The emotion aimed at.
+        sampling_rate: Rate of `audios` in Hz.
+    """
+
+    audios: list[np.ndarray]
+    log_mels: list[torch.Tensor]
+    emotions: list[str]
+    sampling_rate: int
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """How a batch is denoised."""
+
+    strength: float
+    guidance_scale: float
+    intensity: float
+    num_inference_steps: int
+    injection: str
+    callback: Callable[..., Any] | None
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A stretch of one recording, or all of it, with everything that it is denoised from.
+
+    Args:
+        clip: Index of the recording.
+        start: First frame of the stretch.
+        features: Z-scored log-mels `(frames, n_mels)`, frames padded to a multiple of the stride.
+        content: `(channels, bands, latent frames)`.
+        style: Tokens `(tokens, size)`.
+        emotion: Row of the emotion.
+        noise: `(channels, bands, latent frames)`.
+        frames: Frames without padding.
+    """
+
+    clip: int
+    start: int
+    features: torch.Tensor
+    content: torch.Tensor
+    style: torch.Tensor
+    emotion: int
+    noise: torch.Tensor
+    frames: int
+
+
+class EmotionEnhancementPipeline(DiffusionPipeline):
+    r"""Clearer (or other) emotion in recorded speech by latent diffusion.
+
+    A recording's mel-spectrogram is encoded, noise is injected into its latents up to a timestep
+    given by `strength`, and the denoiser extracts it again under the target emotion. The denoiser
+    also sees the content (the envelope that makes the words, without pitch, level and tilt) and
+    style tokens (voice and delivery). What changed between the decoded latents before and after is
+    added to the recording's own spectrogram, so that whatever the autoencoder cannot hold is kept.
+
+    Args:
+        vae: Autoencoder of z-scored log-mels `(batch, 1, n_mels, frames)`.
+        unet: Denoiser of its latents.
+        scheduler: Any scheduler of diffusers that can step forward; `DDPMScheduler` in training.
+        emotion_encoder: `EmotionEncoder`.
+        style_encoder: `StyleEncoder`.
+        classifier: The recogniser, which names the emotion when nobody does.
+        feature_extractor: `EmotionFeatureExtractor` with the statistics of training speakers.
+        vocoder: `MelVocoder`.
+
+    Raises:
+        ValueError: The recogniser and the emotion encoder have other labels.
+    """
+
+    model_cpu_offload_seq = "classifier->style_encoder->emotion_encoder->unet->vae->vocoder"
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        scheduler: Any,
+        emotion_encoder: Any,
+        style_encoder: Any,
+        classifier: Any,
+        feature_extractor: Any,
+        vocoder: Any,
+    ) -> None:
+        super().__init__()
+        labels = [classifier.config.id2label[i] for i in range(classifier.config.num_labels)]
+        if labels != list(emotion_encoder.config.emotions):
+            raise ValueError(
+                f"Bad classifier with labels {labels}, expected those of the emotion encoder: "
+                f"{list(emotion_encoder.config.emotions)}"
+            )
+        self.register_modules(
+            vae=vae,
+            unet=unet,
+            scheduler=scheduler,
+            emotion_encoder=emotion_encoder,
+            style_encoder=style_encoder,
+            classifier=classifier,
+            feature_extractor=feature_extractor,
+            vocoder=vocoder,
+        )
+
+    @property
+    def emotions(self) -> list[str]:
+        """Emotions that can be aimed at."""
+        return list(self.emotion_encoder.config.emotions)
+
+    @property
+    def stride(self) -> int:
+        """Frames, and bands, of the spectrogram that make one of the latents."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        audio: Any,
+        sampling_rate: int | None = None,
+        emotion: str | Sequence[str | None] | None = None,
+        corpus: str | Sequence[str | None] | None = None,
+        strength: float = 0.4,
+        guidance_scale: float = 2.0,
+        intensity: float = 1.0,
+        num_inference_steps: int = 25,
+        injection: str = "noise",
+        reference: Any = None,
+        vocoder: str = "griffin_lim",
+        hifigan: Any = None,
+        output_type: str = "wav",
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        callback_on_step_end: Callable[..., Any] | None = None,
+    ) -> EmotionEnhancementOutput:
+        r"""Enhance the emotion of recordings, or convert them to another one.
+
+        Args:
+            audio: One recording or a list of them: a path, URL, bytes, array, mapping or dataset
+                row, as the classification pipeline takes them.
+            sampling_rate: Rate of arrays in Hz; the model's own when not given.
+            emotion: The target, one for all or one per recording. `None` enhances the emotion that
+                the recogniser hears.
+            corpus: Whose statistics to normalise with, if the feature extractor knows several; one
+                for all or one per recording.
+            strength: Share of the noise schedule that is injected, 0 to 1: the latents become
+                `sqrt(a) * latents + sqrt(1 - a) * noise`, with `a` the schedule's cumulative
+                product at that share. 0 returns the recording, 1 starts from noise.
+            guidance_scale: Weight of the emotion against "no emotion" (classifier-free guidance); 1
+                is none.
+            intensity: How far to go from "no emotion" (0) to the emotion (1), or beyond.
+            num_inference_steps: Steps of the whole schedule; `strength` of them are run.
+            injection: `"noise"` draws it; `"inversion"` finds the noise that gives the recording
+                back (DDIM inversion, Song et al. 2021), which is more faithful.
+            reference: Recordings whose style is taken instead of the recordings' own.
+            vocoder: `"griffin_lim"`, `"source_filter"` or `"hifigan"`.
+            hifigan: Vocoder model for `"hifigan"`.
+            output_type: `"wav"`, or `"mel"` for spectrograms only.
+            generator: Source of the noise; a list has one per recording.
+            callback_on_step_end: Called with `(pipeline, step, timestep, {"latents": ...})` after
+                each step; may return a dictionary with other latents.
+
+        Raises:
+            ValueError: An unknown emotion, corpus, vocoder or option, numbers out of range, or a
+                recording that cannot be read, is empty or holds NaN.
+        """
+        settings = _Settings(
+            strength,
+            guidance_scale,
+            intensity,
+            num_inference_steps,
+            injection,
+            callback_on_step_end,
+        )
+        _check(settings, output_type)
+        waves = self._read(audio, sampling_rate)
+        corpora = _one_each(corpus, len(waves), "corpora")
+        features = [self._features(w, c) for w, c in zip(waves, corpora, strict=True)]
+        emotions = self._targets(emotion, features)
+        sources = [self._log_mel(x, c) for x, c in zip(features, corpora, strict=True)]
+        styles = self._styles(features, reference, sampling_rate, corpora)
+        changes = self._changes(features, sources, styles, emotions, generator, settings)
+        log_mels = [
+            source if change is None else self._log_mel(x + change.cpu(), c)
+            for source, x, change, c in zip(sources, features, changes, corpora, strict=True)
+        ]
+        audios: list[np.ndarray] = []
+        if output_type == "wav":
+            audios = self._vocode(log_mels, waves, vocoder, hifigan, generator)
+        self.maybe_free_model_hooks()
+        rate = self.feature_extractor.sampling_rate
+        return EmotionEnhancementOutput(audios, log_mels, emotions, rate)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        reference: Any,
+        emotion: str,
+        seconds: float = 3.0,
+        sampling_rate: int | None = None,
+        corpus: str | None = None,
+        guidance_scale: float = 2.0,
+        intensity: float = 1.0,
+        num_inference_steps: int = 50,
+        output_type: str = "wav",
+        generator: torch.Generator | None = None,
+    ) -> EmotionEnhancementOutput:
+        """Speech-like sound with an emotion, from pure noise in the style of a reference.
+
+        It has no words: data for training and listening, not a message.
+
+        Raises:
+            ValueError: As for a call, or `seconds` outside 0 to 10.
+        """
+        settings = _Settings(1.0, guidance_scale, intensity, num_inference_steps, "noise", None)
+        _check(settings, output_type)
+        if not 0 < seconds <= WINDOW_SECONDS:
+            raise ValueError(f"Bad seconds {seconds}, expected more than 0 and up to 10")
+        style = self._style(self._read(reference, sampling_rate)[0], corpus)
+        rate = self.feature_extractor.sampling_rate
+        frames = self.feature_extractor.num_frames(round(seconds * rate))
+        window = self._empty_window(frames, style, self.emotion_encoder.index(emotion), generator)
+        latents = self._denoise([window], settings)
+        mel = self._decode(latents)[0, :frames].cpu()
+        log_mel = self.feature_extractor.denormalize(mel, corpus)
+        audios: list[np.ndarray] = []
+        if output_type == "wav":
+            audios = [self.vocoder(log_mel, generator=generator).cpu().numpy()]
+        return EmotionEnhancementOutput(audios, [log_mel], [emotion], rate)
+
+    def reconstruct(
+        self,
+        audio: Any,
+        sampling_rate: int | None = None,
+        corpus: str | None = None,
+        vocoder: str = "griffin_lim",
+    ) -> EmotionEnhancementOutput:
+        """Recordings through the autoencoder alone: what a change costs at least without details.
+
+        Arguments and result as of a call.
+        """
+        waves = self._read(audio, sampling_rate)
+        log_mels = []
+        for wave in waves:
+            features = self._features(wave, corpus)
+            with torch.no_grad():
+                mel = self._decode(self._encode(self._pad(features)[None]))[0, : len(features)]
+            log_mels.append(self.feature_extractor.denormalize(mel.cpu(), corpus))
+        audios = self._vocode(log_mels, waves, vocoder, None, None)
+        rate = self.feature_extractor.sampling_rate
+        return EmotionEnhancementOutput(
+            audios,
+            log_mels,
+            self._targets(None, [self._features(wave, corpus) for wave in waves]),
+            rate,
+        )
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Save models and code, so that `DiffusionPipeline.from_pretrained` needs nothing else.
+
+        `trust_remote_code=True` is needed to load it. Arguments are those of `DiffusionPipeline`,
+        except `push_to_hub`: use the method of that name.
+
+        Raises:
+            ValueError: `push_to_hub` was asked for here.
+        """
+        if kwargs.pop("push_to_hub", False):
+            raise ValueError("Got push_to_hub, expected a call of the method push_to_hub instead")
+        super().save_pretrained(save_directory, *args, **kwargs)
+        folder = Path(save_directory)
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        index["_class_name"] = [Path(inspect.getfile(type(self))).stem, type(self).__name__]
+        _copy_code(type(self), folder)
+        for name, component in self.components.items():
+            if type(component).__module__.split(".")[0] not in LIBRARIES:
+                index[name] = [
+                    Path(inspect.getfile(type(component))).stem,
+                    type(component).__name__,
+                ]
+                _copy_code(type(component), folder / name)
+        text = json.dumps(index, indent=2) + "\n"
+        (folder / "model_index.json").write_text(text, encoding="utf-8")
+
+    def _read(self, audio: Any, sampling_rate: int | None) -> list[torch.Tensor]:
+        """Mono waveforms `(samples,)` at the model's rate."""
+        rate = self.feature_extractor.sampling_rate
+        recordings = audio if isinstance(audio, list) else [audio]
+        if recordings and isinstance(recordings[0], float):
+            recordings = [np.asarray(recordings, dtype=np.float32)]
+        waves = []
+        for i, recording in enumerate(recordings):
+            samples, given = read_audio(recording, sampling_rate or rate)
+            wave = resample(to_mono(samples), given, rate)
+            if wave.numel() == 0 or not torch.isfinite(wave).all():
+                raise ValueError(f"Recording {i} is empty or holds NaN, expected finite samples")
+            waves.append(wave)
+        if not waves:
+            raise ValueError("Got no recordings, expected at least one")
+        return waves
+
+    def _features(self, wave: torch.Tensor, corpus: str | None) -> torch.Tensor:
+        """Z-scored log-mels `(frames, n_mels)` of a waveform of any length."""
+        features = self.feature_extractor(wave, padding=False, truncation=False, corpus=corpus)
+        return torch.from_numpy(features["input_features"][0])
+
+    def _log_mel(self, features: torch.Tensor, corpus: str | None) -> torch.Tensor:
+        return self.feature_extractor.denormalize(features, corpus)
+
+    def _targets(
+        self, emotion: str | Sequence[str | None] | None, features: Sequence[torch.Tensor]
+    ) -> list[str]:
+        """The emotion of each recording, asked of the recogniser where none is given."""
+        given = _one_each(emotion, len(features), "emotions")
+        for name in filter(None, given):
+            self.emotion_encoder.index(name)
+        return [
+            self._recognise(x) if name is None else name
+            for name, x in zip(given, features, strict=True)
+        ]
+
+    def _recognise(self, features: torch.Tensor) -> str:
+        longest = self.feature_extractor.max_frames
+        logits = self.classifier(features[None, :longest].to(self._execution_device)).logits
+        return self.classifier.config.id2label[int(logits.argmax())]
+
+    def _styles(
+        self,
+        features: Sequence[torch.Tensor],
+        reference: Any,
+        sampling_rate: int | None,
+        corpora: Sequence[str | None],
+    ) -> list[torch.Tensor]:
+        """Style tokens for each recording; one reference serves all."""
+        if reference is None:
+            return [self._encode_style(x) for x in features]
+        waves = self._read(reference, sampling_rate)
+        styles = [self._style(w, c) for w, c in zip(waves, corpora, strict=False)]
+        if len(styles) not in (1, len(features)):
+            raise ValueError(f"Got {len(styles)} references, expected 1 or {len(features)}")
+        return styles * (len(features) // len(styles))
+
+    def _style(self, wave: torch.Tensor, corpus: str | None) -> torch.Tensor:
+        return self._encode_style(self._features(wave, corpus))
+
+    def _encode_style(self, features: torch.Tensor) -> torch.Tensor:
+        longest = self.feature_extractor.max_frames
+        return self.style_encoder(features[None, :longest].to(self._execution_device))[0]
+
+    def _changes(
+        self,
+        features: Sequence[torch.Tensor],
+        sources: Sequence[torch.Tensor],
+        styles: Sequence[torch.Tensor],
+        emotions: Sequence[str],
+        generator: torch.Generator | list[torch.Generator] | None,
+        settings: _Settings,
+    ) -> Sequence[torch.Tensor | None]:
+        """What denoising changes of each recording's features, `(frames, n_mels)`."""
+        if _steps_to_run(settings) == 0:
+            return [None] * len(features)
+        changes = [torch.zeros_like(x, device=self._execution_device) for x in features]
+        windows: list[_Window] = []
+        for i, (x, source) in enumerate(zip(features, sources, strict=True)):
+            own = generator[i] if isinstance(generator, list) else generator
+            emotion = self.emotion_encoder.index(emotions[i])
+            windows += self._windows(i, x, source, styles[i], emotion, own)
+        weights = [torch.zeros(len(x), 1, device=self._execution_device) for x in features]
+        for group in _groups_of_equal_length(windows):
+            for window, change in zip(group, self._change(group, settings), strict=True):
+                span = slice(window.start, window.start + window.frames)
+                fade = _fade(window.frames, self._overlap).to(change)
+                changes[window.clip][span] += fade * change[: window.frames]
+                weights[window.clip][span] += fade
+        return [change / weight for change, weight in zip(changes, weights, strict=True)]
+
+    def _change(self, windows: Sequence[_Window], settings: _Settings) -> torch.Tensor:
+        """Decoded latents after denoising minus before, `(batch, frames, n_mels)`."""
+        before = self._encode(torch.stack([w.features for w in windows]))
+        after = self._denoise(windows, settings, before)
+        return self._decode(after) - self._decode(before)
+
+    @property
+    def _overlap(self) -> int:
+        """Frames that neighbouring windows share."""
+        return self._frames(OVERLAP_SECONDS)
+
+    def _frames(self, seconds: float) -> int:
+        per_second = self.feature_extractor.sampling_rate / self.feature_extractor.hop_length
+        return round(seconds * per_second / self.stride) * self.stride
+
+    def _windows(
+        self,
+        clip: int,
+        features: torch.Tensor,
+        source: torch.Tensor,
+        style: torch.Tensor,
+        emotion: int,
+        generator: torch.Generator | None,
+    ) -> list[_Window]:
+        """Windows over a recording; noise and content are those of the whole."""
+        padded, stride = self._pad(features), self.stride
+        content = self._content(source, len(padded))
+        noise = self._noise(len(padded) // stride, generator)
+        longest, hop = self._frames(WINDOW_SECONDS), self._frames(WINDOW_SECONDS - OVERLAP_SECONDS)
+        windows = []
+        for start in range(0, max(len(padded) - self._overlap, 1), hop):
+            stop = min(start + longest, len(padded))
+            latent = slice(start // stride, stop // stride)
+            windows.append(
+                _Window(
+                    clip,
+                    start,
+                    padded[start:stop],
+                    content[..., latent],
+                    style,
+                    emotion,
+                    noise[..., latent],
+                    min(stop, len(features)) - start,
+                )
+            )
+        return windows
+
+    def _empty_window(
+        self, frames: int, style: torch.Tensor, emotion: int, generator: torch.Generator | None
+    ) -> _Window:
+        """Nothing but noise, of so many frames."""
+        features = torch.zeros(frames, self.feature_extractor.feature_size)
+        window = self._windows(0, features, features, style, emotion, generator)[0]
+        return replace(window, content=torch.zeros_like(window.content))
+
+    def _pad(self, features: torch.Tensor) -> torch.Tensor:
+        """Repeat the last frame up to a multiple of the stride."""
+        missing = -len(features) % self.stride
+        return torch.cat([features, features[-1:].expand(missing, -1)])
+
+    def _content(self, source: torch.Tensor, frames: int) -> torch.Tensor:
+        """Content of a log-mel, or an empty one if the denoiser does not look at it."""
+        channels = self.unet.config.in_channels - self.vae.config.latent_channels
+        envelope = content_envelope(source)
+        envelope = torch.cat([envelope, envelope[-1:].expand(frames - len(envelope), -1)])
+        return fold_frames(envelope, self.stride)[:channels].to(self._execution_device)
+
+    def _noise(self, length: int, generator: torch.Generator | None) -> torch.Tensor:
+        bands = self.feature_extractor.feature_size // self.stride
+        shape = (self.vae.config.latent_channels, bands, length)
+        return randn_tensor(shape, generator, self._execution_device, torch.float32)
+
+    def _encode(self, features: torch.Tensor) -> torch.Tensor:
+        """Latents `(batch, channels, bands, frames)` of features `(batch, frames, n_mels)`."""
+        image = features.transpose(1, 2)[:, None].to(self._execution_device, self.vae.dtype)
+        return self.vae.encode(image).latent_dist.mode().float() * self.vae.config.scaling_factor
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Features `(batch, frames, n_mels)` of latents."""
+        latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        return self.vae.decode(latents).sample[:, 0].transpose(1, 2).float()
+
+    def _denoise(
+        self,
+        windows: Sequence[_Window],
+        settings: _Settings,
+        latents: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Inject noise into latents, or start from it, and extract it under the emotion."""
+        content = torch.stack([w.content for w in windows])
+        style = torch.stack([w.style for w in windows])
+        emotions = torch.tensor([w.emotion for w in windows], device=style.device)
+        vectors = self.emotion_encoder.prototypes[emotions]
+        target = self.emotion_encoder(emotions, vectors, settings.intensity)
+        nothing = self.emotion_encoder(emotions, None, 0.0)
+        noise = torch.stack([w.noise for w in windows])
+        timesteps = self._timesteps(settings)
+        if latents is None:
+            latents = noise * self.scheduler.init_noise_sigma
+        elif settings.injection == "inversion":
+            latents = self._invert(latents, nothing, style, content, settings)
+        else:
+            latents = self.scheduler.add_noise(latents, noise, timesteps[:1].expand(len(latents)))
+        for i, t in enumerate(self.progress_bar(timesteps)):
+            prediction = self._predict(latents, t, target, style, content)
+            if settings.guidance_scale != 1:
+                free = self._predict(latents, t, nothing, style, content)
+                prediction = free + settings.guidance_scale * (prediction - free)
+            latents = self.scheduler.step(prediction, t, latents).prev_sample
+            if settings.callback is not None:
+                given = settings.callback(self, i, t, {"latents": latents})
+                latents = (given or {}).get("latents", latents)
+        return latents
+
+    def _timesteps(self, settings: _Settings) -> torch.Tensor:
+        """The last `strength` of the schedule."""
+        self.scheduler.set_timesteps(settings.num_inference_steps, device=self._execution_device)
+        first = settings.num_inference_steps - _steps_to_run(settings)
+        first *= getattr(self.scheduler, "order", 1)
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(first)
+        return self.scheduler.timesteps[first:]
+
+    def _invert(
+        self,
+        latents: torch.Tensor,
+        nothing: torch.Tensor,
+        style: torch.Tensor,
+        content: torch.Tensor,
+        settings: _Settings,
+    ) -> torch.Tensor:
+        """The noise that would give the latents back without an emotion."""
+        inverse = DDIMInverseScheduler.from_config(self.scheduler.config)
+        inverse.set_timesteps(settings.num_inference_steps, device=self._execution_device)
+        for t in inverse.timesteps[: _steps_to_run(settings)]:
+            prediction = self._predict(latents, t, nothing, style, content)
+            latents = inverse.step(prediction, t, latents).prev_sample
+        return latents
+
+    def _predict(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        emotion: torch.Tensor,
+        style: torch.Tensor,
+        content: torch.Tensor,
+    ) -> torch.Tensor:
+        model_input = self.scheduler.scale_model_input(latents, timestep)
+        return self.unet(
+            torch.cat([model_input, content], dim=1).to(self.unet.dtype),
+            timestep,
+            encoder_hidden_states=style.to(self.unet.dtype),
+            class_labels=emotion.to(self.unet.dtype),
+        ).sample.float()
+
+    def _vocode(
+        self,
+        log_mels: Sequence[torch.Tensor],
+        waves: Sequence[torch.Tensor],
+        method: str,
+        hifigan: Any,
+        generator: torch.Generator | list[torch.Generator] | None,
+    ) -> list[np.ndarray]:
+        audios = []
+        for i, (log_mel, wave) in enumerate(zip(log_mels, waves, strict=True)):
+            own = generator[i] if isinstance(generator, list) else generator
+            sound = self.vocoder(log_mel, wave, method=method, hifigan=hifigan, generator=own)
+            audios.append(sound.cpu().numpy())
+        return audios
+
+
+def content_envelope(log_mel: torch.Tensor) -> torch.Tensor:
+    """What makes the words: the coarse envelope without level, tilt and pitch.
+
+    Bands are pooled until harmonics are gone; over the recording each then has mean 0 and the same
+    spread (cepstral mean and variance normalisation, Viikki & Laurila 1998, on log energies), which
+    takes away how loud, how bright and how lively the voice is: those carry arousal.
+
+    Args:
+        log_mel: Natural logarithms of mel magnitudes `(frames, n_mels)` of a whole recording.
+
+    Returns:
+        `(frames, n_mels / 4)`.
+    """
+    pooled = F.avg_pool1d(log_mel[None], CONTENT_POOLING)[0]
+    centred = pooled - pooled.mean(dim=0)
+    spread = centred.square().mean(dim=0).sqrt().clamp(min=SMALLEST_SPREAD)
+    return centred / spread
+
+
+def fold_frames(envelope: torch.Tensor, stride: int) -> torch.Tensor:
+    """Neighbouring frames as channels: `(frames, bands)` to `(stride, bands, frames / stride)`."""
+    frames, bands = envelope.shape
+    return envelope.reshape(frames // stride, stride, bands).permute(1, 2, 0).contiguous()
+
+
+def _one_each(given: Any, count: int, name: str) -> list[str | None]:
+    """One entry per recording from one for all, or from a sequence of them."""
+    entries = [given] * count if given is None or isinstance(given, str) else list(given)
+    if len(entries) != count:
+        raise ValueError(f"Got {len(entries)} {name}, expected 1 or {count}")
+    return entries
+
+
+def _check(settings: _Settings, output_type: str) -> None:
+    if not 0 <= settings.strength <= 1:
+        raise ValueError(f"Bad strength {settings.strength}, expected 0 to 1")
+    if settings.num_inference_steps < 1:
+        raise ValueError(
+            f"Bad num_inference_steps {settings.num_inference_steps}, expected 1 or more"
+        )
+    for name in ("guidance_scale", "intensity"):
+        if not (math.isfinite(getattr(settings, name)) and getattr(settings, name) >= 0):
+            raise ValueError(f"Bad {name} {getattr(settings, name)}, expected 0 or more")
+    if settings.injection not in INJECTIONS:
+        raise ValueError(f"Bad injection '{settings.injection}', expected one of {INJECTIONS}")
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"Bad output_type '{output_type}', expected one of {OUTPUT_TYPES}")
+
+
+def _steps_to_run(settings: _Settings) -> int:
+    return math.ceil(settings.strength * settings.num_inference_steps)
+
+
+def _groups_of_equal_length(windows: Sequence[_Window]) -> list[list[_Window]]:
+    """Windows that can be stacked: nothing is padded, so nothing sees padding."""
+    groups: dict[int, list[_Window]] = {}
+    for window in windows:
+        groups.setdefault(len(window.features), []).append(window)
+    return list(groups.values())
+
+
+def _fade(frames: int, overlap: int) -> torch.Tensor:
+    """Weights `(frames, 1)` that rise and fall within the overlap; positive everywhere."""
+    position = torch.arange(1, frames + 1)
+    return torch.minimum(position, position.flip(0)).clamp(max=overlap)[:, None] / overlap
+
+
+def _copy_code(kind: type, folder: Path) -> None:
+    """Copy the file of a class, and the siblings that it imports, into a folder."""
+    source = Path(inspect.getfile(kind))
+    for file in (source, *_siblings(source)):
+        if file.resolve() != (folder / file.name).resolve():
+            shutil.copyfile(file, folder / file.name)
+
+
+def _siblings(source: Path) -> list[Path]:
+    lines = source.read_text(encoding="utf-8").splitlines()
+    names = [line.split()[1][1:] for line in lines if line.startswith("from .")]
+    return [source.with_name(f"{name}.py") for name in names]

@@ -1,0 +1,631 @@
+"""Train the enhancer: an autoencoder of mel-spectrograms, then the denoiser of its latents.
+
+    accelerate launch train_diffusion.py --config configs/diffusion.yaml \\
+        corpora.emodb=/data/emodb corpora.ravdess=/data/ravdess \\
+        classifier=outputs/classifier/model fold=0
+
+Two processes without a GPU:
+
+    ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train_diffusion.py ...
+
+The classifier must have been trained on the same fold, so that no component has heard the people
+who are tested. The output folder receives `model/` (what goes to the Hub), `history.json`,
+`samples/` and `checkpoints/`, from which `--resume` continues as if nothing had happened.
+"""
+
+import argparse
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+import torch.nn.functional as F
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    UNet2DConditionModel,
+)
+from torch import nn
+from tqdm.auto import tqdm
+
+from datasets_scripts import EMOTIONS
+from evaluation import enhancer_card, plot_enhancement, plot_losses
+from modeling import (
+    EmotionEncoder,
+    EmotionFeatureExtractor,
+    EmotionResNetForAudioClassification,
+    MelVocoder,
+    StyleEncoder,
+)
+from pipelines import EmotionEnhancementPipeline
+from training.config import DiffusionConfig, DiffusionStageConfig, load_config
+from training.data import Batch, Corpora, load_corpora
+from training.features import MelFeatures
+from training.latents import (
+    TIMESTEP_QUARTERS,
+    AutoencoderExamples,
+    DenoiserExamples,
+    bucket_loader,
+    encode_moments,
+    latent_stride,
+    validation_batches,
+)
+from training.run import (
+    add_run_arguments,
+    as_plain,
+    build_accelerator,
+    check_folder,
+    check_run_settings,
+    claim_folder,
+    finite_mean_loss,
+    hub_options,
+    parameter_groups,
+    progress_bar,
+    push_folder,
+    remaining_batches,
+    seed_step,
+    stage_of,
+)
+from training.state import (
+    Average,
+    Progress,
+    complete_checkpoints,
+    cosine_schedule,
+    replace_folder,
+    save_checkpoint,
+    write_json,
+)
+
+STAGES = ("autoencoder", "denoiser")
+# What must agree between the runs of the recogniser and of the enhancer.
+SHARED_SETTINGS = ("protocol", "fold", "seed")
+CONTENT_CHANNELS_PER_FRAME = 1
+SAMPLE_STRENGTH, SAMPLE_STEPS = 0.5, 10
+
+
+class Autoencoder(nn.Module):
+    """The autoencoder and its loss."""
+
+    def __init__(self, vae: AutoencoderKL, delta_weight: float, kl_weight: float) -> None:
+        super().__init__()
+        self.vae = vae
+        self.delta_weight = delta_weight
+        self.kl_weight = kl_weight
+
+    def forward(self, features: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Losses `(batch,)` of features `(batch, frames, n_mels)` under the posterior's noise."""
+        image = features.transpose(1, 2)[:, None].contiguous(memory_format=torch.channels_last)
+        posterior = self.vae.encode(image).latent_dist
+        decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample
+        divergence = posterior.kl() / posterior.mean[0].numel()
+        return _distance(decoded, image, self.delta_weight) + self.kl_weight * divergence
+
+
+class Denoiser(nn.Module):
+    """The denoiser with the encoders of its conditions."""
+
+    def __init__(
+        self, unet: UNet2DConditionModel, emotion_encoder: Any, style_encoder: Any
+    ) -> None:
+        super().__init__()
+        self.unet = unet
+        self.emotion_encoder = emotion_encoder
+        self.style_encoder = style_encoder
+
+    def forward(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """What the scheduler's prediction type asks for, `(batch, channels, bands, frames)`."""
+        style = self.style_encoder(batch["style"], batch["style_mask"])
+        emotion = self.emotion_encoder(batch["emotion"], batch["vector"])
+        image = torch.cat([noisy, batch["content"]], dim=1)
+        return self.unet(
+            image.contiguous(memory_format=torch.channels_last),
+            batch["timestep"],
+            encoder_hidden_states=style,
+            class_labels=emotion,
+        ).sample
+
+
+@dataclass
+class Run:
+    """Everything that is alive during training."""
+
+    config: DiffusionConfig
+    accelerator: Accelerator
+    corpora: Corpora
+    features: MelFeatures
+    classifier: EmotionResNetForAudioClassification
+    vae: AutoencoderKL
+    scheduler: DDPMScheduler
+    progress: Progress = field(default_factory=Progress)
+    average: Average = field(default_factory=Average)
+    model: Any = None
+    optimizer: Any = None
+    loader: Any = None
+    validation: Any = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path(self.config.output_dir)
+
+    @property
+    def stage_name(self) -> str:
+        """Name of the current stage."""
+        return STAGES[self.progress.stage]
+
+    @property
+    def stage(self) -> DiffusionStageConfig:
+        """Settings of the current stage."""
+        return getattr(self.config, self.stage_name)
+
+    @property
+    def stage_steps(self) -> int:
+        """Batches of the current stage."""
+        return len(self.loader) * self.stage.epochs
+
+    @property
+    def bare_model(self) -> Any:
+        """The model without its wrappers."""
+        return self.accelerator.unwrap_model(self.model)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train both stages, save and, if asked, push."""
+    options = parse_arguments(arguments)
+    config = load_config(DiffusionConfig, options.config, options.overrides)
+    config = dataclasses.replace(config, **hub_options(options))
+    check_config(config)
+    accelerator = build_accelerator(config)
+    check_folder(config, options, "model/model_index.json")
+    set_seed(config.seed)
+    run = build_run(config, accelerator)
+    claim_folder(config, accelerator, options.overwrite, "emotion-enhancement")
+    train(run, resume=options.resume)
+    if accelerator.is_main_process:
+        export(run)
+    accelerator.wait_for_everyone()
+    if config.push_to_hub and accelerator.is_main_process:
+        push_folder(run.folder / "model", config.hub_model_id)
+    accelerator.end_training()
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line: settings files, overrides and what to do with an existing folder."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    add_run_arguments(parser)
+    options = parser.parse_intermixed_args(arguments)
+    options.config = options.config or [Path(__file__).parent / "configs" / "diffusion.yaml"]
+    return options
+
+
+def check_config(config: DiffusionConfig) -> None:
+    """Refuse, before anything is computed, settings that would fail later.
+
+    Raises:
+        ValueError: No classifier, or one of another fold; whatever `check_run_settings` refuses.
+        FileNotFoundError: The classifier is not there.
+    """
+    check_run_settings(config)
+    for name in STAGES:
+        if getattr(config, name).epochs < 1:
+            raise ValueError(f"Bad {name}.epochs, expected 1 or more")
+    if config.classifier is None:
+        raise ValueError("Got no classifier, expected the folder of one trained on this fold")
+    if not (Path(config.classifier) / "config.json").exists():
+        raise FileNotFoundError(
+            f"No classifier in '{config.classifier}', expected a folder made by train_classifier.py"
+        )
+    check_same_people(config, Path(config.classifier).parent / "config.yaml")
+
+
+def check_same_people(config: DiffusionConfig, settings: Path) -> None:
+    """Refuse a classifier that may have been trained on those whom this run tests on.
+
+    Raises:
+        ValueError: Its run had another protocol, fold, seed or corpora.
+    """
+    if not settings.exists():
+        warnings.warn(
+            f"No '{settings}': cannot know whether the classifier was trained on test speakers",
+            stacklevel=2,
+        )
+        return
+    theirs = yaml.safe_load(settings.read_text())
+    ours = as_plain(config)
+    differ = [name for name in SHARED_SETTINGS if theirs[name] != ours[name]]
+    differ += ["corpora"] if set(theirs["corpora"]) != set(ours["corpora"]) else []
+    if differ:
+        raise ValueError(
+            f"The classifier '{config.classifier}' was trained with other {differ}, expected "
+            f"{ {name: ours[name] for name in differ} }"
+        )
+
+
+def build_run(config: DiffusionConfig, accelerator: Accelerator) -> Run:
+    """Load the corpora, their features, the classifier, and make new networks."""
+    assert config.classifier is not None
+    extractor = EmotionFeatureExtractor.from_pretrained(config.classifier)
+    classifier = EmotionResNetForAudioClassification.from_pretrained(config.classifier)
+    # The caches of `datasets` are written by one process and read by the others.
+    with accelerator.main_process_first():
+        corpora = load_corpora(config)
+        features = MelFeatures(corpora.dataset, extractor, config.denoiser.crop_seconds)
+    vae = build_vae(config)
+    scheduler = DDPMScheduler(clip_sample=False, **config.scheduler)
+    run = Run(config, accelerator, corpora, features, classifier.eval(), vae, scheduler)
+    accelerator.register_for_checkpointing(run.progress, run.average)
+    return run
+
+
+def build_vae(config: DiffusionConfig) -> AutoencoderKL:
+    """A new autoencoder of one channel."""
+    levels = len(config.vae.get("block_out_channels", (64,)))
+    return AutoencoderKL(
+        in_channels=1,
+        out_channels=1,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        **config.vae,
+    )
+
+
+def build_denoiser(run: Run) -> Denoiser:
+    """A new denoiser for the latents of the run's autoencoder."""
+    style_encoder = StyleEncoder(
+        num_mel_bins=run.features.feature_extractor.feature_size, **run.config.style_encoder
+    )
+    size = style_encoder.config.hidden_size
+    emotion_encoder = EmotionEncoder(EMOTIONS, run.classifier.config.embedding_dim, size)
+    channels, stride = run.vae.config.latent_channels, latent_stride(run.vae)
+    unet = UNet2DConditionModel(
+        in_channels=channels + CONTENT_CHANNELS_PER_FRAME * stride,
+        out_channels=channels,
+        cross_attention_dim=size,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=size,
+        **run.config.unet,
+    )
+    return Denoiser(unet, emotion_encoder, style_encoder)
+
+
+def train(run: Run, resume: bool = False) -> None:
+    """Run both stages, or the rest of them; leaves the averaged networks in `run`."""
+    latest = complete_checkpoints(run.folder)[-1] if resume else None
+    if latest is not None:
+        run.progress.stage = stage_of(latest)
+    while run.progress.stage < len(STAGES):
+        start_stage(run)
+        if latest is not None:
+            run.accelerator.load_state(str(latest))
+            latest = None
+        train_stage(run)
+        finish_stage(run)
+    if run.accelerator.is_main_process:
+        write_json(run.folder / "history.json", run.progress.history)
+
+
+def start_stage(run: Run) -> None:
+    """Prepare the network, its batches, a new optimizer and a new average."""
+    run.accelerator.free_memory()
+    model: Any = start_autoencoder(run) if run.stage_name == "autoencoder" else start_denoiser(run)
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model.parameters(), run.config.weight_decay), lr=run.stage.learning_rate
+    )
+    run.model, run.optimizer, run.loader = run.accelerator.prepare(model, optimizer, run.loader)
+    run.average.start(run.bare_model.parameters(), run.config.ema_decay)
+
+
+def start_autoencoder(run: Run) -> nn.Module:
+    """The autoencoder and its batches."""
+    set_seed(run.config.seed)
+    examples = AutoencoderExamples(run.features, run.config, run.vae)
+    set_batches(run, examples, examples)
+    return Autoencoder(run.vae, run.config.delta_weight, run.config.kl_weight)
+
+
+def start_denoiser(run: Run) -> nn.Module:
+    """The denoiser and its batches: latents of the autoencoder, vectors of the classifier."""
+    run.vae = AutoencoderKL.from_pretrained(run.folder / "vae").to(run.accelerator.device)
+    run.vae.eval().requires_grad_(False)
+    set_seed(run.config.seed + 1)
+    denoiser = build_denoiser(run)
+    scale, moments = run.vae.config.scaling_factor, {}
+    for row, moment in encode_moments(run.vae, run.features, known_rows(run)):
+        moments[row] = moment * scale
+    vectors = emotion_vectors(run)
+    rows = torch.tensor([row for row in run.corpora.fold.train if target(run, row) < len(EMOTIONS)])
+    labels = torch.tensor([target(run, int(row)) for row in rows])
+    denoiser.emotion_encoder.set_prototypes(vectors[rows], labels)
+    train_rows = {row: moments[row] for row in run.corpora.fold.train}
+    validation_rows = {row: moments[row] for row in run.corpora.fold.validation}
+    common = (run.config, latent_stride(run.vae), run.scheduler.config.num_train_timesteps)
+    set_batches(
+        run,
+        DenoiserExamples(run.features, run.corpora, train_rows, vectors, *common),
+        DenoiserExamples(
+            run.features, run.corpora, validation_rows, vectors, *common, training=False
+        ),
+    )
+    return denoiser
+
+
+def known_rows(run: Run) -> list[int]:
+    """Rows that a run may look at: nobody who is tested."""
+    return [*run.corpora.fold.train, *run.corpora.fold.validation]
+
+
+def target(run: Run, row: int) -> int:
+    """Index of a row's emotion."""
+    return int(run.corpora.targets[row])
+
+
+@torch.no_grad()
+def emotion_vectors(run: Run) -> torch.Tensor:
+    """The classifier's embeddings `(rows, size)`; zeros for those who are tested."""
+    classifier = run.classifier.to(run.accelerator.device)
+    vectors = torch.zeros(len(run.corpora.targets), classifier.config.embedding_dim)
+    for row in known_rows(run):
+        features = torch.from_numpy(run.features.load(row))[None].to(classifier.device)
+        vectors[row] = classifier(features).embeddings[0].cpu()
+    return vectors
+
+
+def set_batches(run: Run, training: Any, validation: Any) -> None:
+    """Batches of the current stage."""
+    stride = latent_stride(run.vae)
+    run.loader = bucket_loader(
+        training,
+        run.config,
+        run.stage,
+        run.progress.stage,
+        run.corpora,
+        run.features,
+        stride,
+    )
+    # Every process computes all of it: it is short, and so there is nothing to gather.
+    run.validation = list(
+        validation_batches(validation, run.config, run.stage, run.corpora, run.features, stride)
+    )
+
+
+def train_stage(run: Run) -> None:
+    """Train the current stage from wherever it stands until its end."""
+    run.model.train()
+    steps, losses = run.stage_steps, run.progress.losses
+    interval = max(1, steps // run.config.evaluations_per_stage)
+    with progress_bar(run.accelerator, steps, run.progress.step, run.stage_name) as bar:
+        while run.progress.step < steps:
+            for batch in remaining_batches(run.accelerator, run.loader, run.progress.step):
+                losses.append(train_step(run, batch))
+                bar.update()
+                if run.progress.step % interval == 0 or run.progress.step == steps:
+                    evaluate_and_record(run, float(np.mean(losses)), bar)
+                    losses.clear()
+                since = run.progress.total_step - run.progress.checkpointed
+                if run.accelerator.sync_gradients and since >= run.config.checkpoint_every:
+                    checkpoint(run)
+
+
+def train_step(run: Run, batch: Batch) -> float:
+    """One batch: loss, gradients and, at the end of an accumulation, an update.
+
+    Raises:
+        FloatingPointError: A loss that is not finite; says where, and keeps the checkpoints.
+    """
+    progress, accelerator = run.progress, run.accelerator
+    seed_step(run.config.seed, progress.total_step, accelerator.process_index)
+    share = progress.step / run.stage_steps
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.stage.learning_rate * cosine_schedule(share, run.stage.warmup)
+    with accelerator.accumulate(run.model):
+        loss = losses_of(run, batch).mean()
+        where = f"step {progress.step} of stage '{run.stage_name}'"
+        mean_loss = finite_mean_loss(accelerator, loss, where)
+        accelerator.backward(loss)
+        if accelerator.sync_gradients:
+            accelerator.clip_grad_norm_(run.model.parameters(), run.config.max_grad_norm)
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+    if accelerator.sync_gradients:
+        run.average.update(run.bare_model.parameters())
+    progress.step, progress.total_step = progress.step + 1, progress.total_step + 1
+    return mean_loss
+
+
+def losses_of(run: Run, batch: Batch) -> torch.Tensor:
+    """Loss of each example `(batch,)` in the current stage."""
+    if run.stage_name == "autoencoder":
+        return run.model(**batch)
+    scheduler, timestep = run.scheduler, batch["timestep"]
+    noisy = scheduler.add_noise(batch["latents"], batch["noise"], timestep)
+    wanted = wanted_prediction(scheduler, batch)
+    errors = (run.model(noisy, batch) - wanted).square().mean(dim=(1, 2, 3))
+    return errors * min_snr_weights(scheduler, timestep, run.config.snr_gamma)
+
+
+def wanted_prediction(scheduler: DDPMScheduler, batch: Batch) -> torch.Tensor:
+    """The noise or the velocity, as the scheduler's prediction type says."""
+    if scheduler.config.prediction_type == "epsilon":
+        return batch["noise"]
+    return scheduler.get_velocity(batch["latents"], batch["noise"], batch["timestep"])
+
+
+def min_snr_weights(scheduler: DDPMScheduler, timestep: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Weights `(batch,)` that keep easy timesteps from ruling (Hang et al. 2023)."""
+    alpha = scheduler.alphas_cumprod.to(timestep.device)[timestep]
+    ratio = alpha / (1 - alpha)
+    bounded = ratio.clamp(max=gamma)
+    velocity = scheduler.config.prediction_type == "v_prediction"
+    return bounded / (ratio + 1) if velocity else bounded / ratio
+
+
+def evaluate_and_record(run: Run, train_loss: float, bar: tqdm) -> None:
+    """Losses and samples of the averaged model on the validation speakers."""
+    parameters = list(run.bare_model.parameters())
+    run.average.swap_in(parameters)
+    scores = validate(run)
+    entry = {
+        "stage": run.stage_name,
+        "step": run.progress.total_step,
+        "epoch": run.progress.step / len(run.loader),
+        "train_loss": train_loss,
+        "learning_rate": run.optimizer.param_groups[0]["lr"],
+        **scores,
+    }
+    run.progress.record(-scores["validation_loss"], entry)
+    if run.stage_name == "denoiser" and run.accelerator.is_main_process:
+        write_samples(run)
+    run.average.swap_out(parameters)
+    bar.set_postfix(loss=f"{train_loss:.3f}", validation=f"{scores['validation_loss']:.3f}")
+    numbers = {name: value for name, value in entry.items() if name != "stage"}
+    run.accelerator.log(numbers, step=run.progress.total_step)
+
+
+@torch.no_grad()
+def validate(run: Run) -> dict[str, float]:
+    """Mean loss on fixed noise and timesteps, and by quarter of the schedule for the denoiser."""
+    training = run.model.training
+    run.model.eval()
+    losses, quarters = [], []
+    for rows, batch in run.validation:
+        batch = {name: value.to(run.accelerator.device) for name, value in batch.items()}
+        losses.append(losses_of(run, batch).float().cpu())
+        quarters.append(torch.tensor(rows) % TIMESTEP_QUARTERS)
+    run.model.train(training)
+    loss, quarter = torch.cat(losses), torch.cat(quarters)
+    scores = {"validation_loss": loss.mean().item()}
+    if run.stage_name == "denoiser":
+        for i in range(TIMESTEP_QUARTERS):
+            scores[f"validation_loss_quarter_{i + 1}"] = loss[quarter == i].mean().item()
+    return scores
+
+
+def write_samples(run: Run) -> None:
+    """A picture and sounds of one validation recording of each emotion, enhanced."""
+    pipe = build_pipeline(run)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(run.scheduler.config)
+    rows = {target(run, row): row for row in reversed(run.corpora.fold.validation)}
+    names = [EMOTIONS[emotion] for emotion in sorted(rows)]
+    audio = [run.corpora.dataset[rows[emotion]]["audio"] for emotion in sorted(rows)]
+    settings: dict[str, Any] = {"emotion": names, "num_inference_steps": SAMPLE_STEPS}
+    before = pipe(audio, **settings, strength=0.0, output_type="mel").log_mels
+    generator = torch.Generator().manual_seed(run.config.seed)
+    after = pipe(audio, **settings, strength=SAMPLE_STRENGTH, generator=generator)
+    folder = run.folder / "samples"
+    folder.mkdir(exist_ok=True)
+    pairs = {
+        n: (b.numpy(), a.numpy()) for n, b, a in zip(names, before, after.log_mels, strict=True)
+    }
+    plot_enhancement(pairs, folder / f"step-{run.progress.total_step:06d}.png")
+    for name, sound in zip(names, after.audios, strict=True):
+        soundfile.write(folder / f"{name}.wav", sound, after.sampling_rate)
+
+
+def checkpoint(run: Run) -> None:
+    """Save everything that the run needs to continue from here."""
+    run.progress.checkpointed = run.progress.total_step
+    name = f"step-{run.progress.total_step:08d}-stage-{run.progress.stage}"
+    save_checkpoint(run.accelerator, run.folder, name, run.config.checkpoint_limit)
+
+
+def finish_stage(run: Run) -> None:
+    """Go on with the averaged weights."""
+    run.average.swap_in(list(run.bare_model.parameters()))
+    if run.stage_name == "autoencoder":
+        run.vae = run.bare_model.vae.eval()
+        set_scale(run)
+        if run.accelerator.is_main_process:
+            temporary = run.folder / ".vae.tmp"
+            run.vae.save_pretrained(temporary)
+            replace_folder(temporary, run.folder / "vae")
+    run.accelerator.wait_for_everyone()
+    run.progress.next_stage()
+
+
+def set_scale(run: Run) -> None:
+    """Measure the deviation of the training latents, which diffusion wants to be 1."""
+    moments = encode_moments(run.vae, run.features, run.corpora.fold.train)
+    power = [
+        (mean.square() + deviation.square()).mean().item()
+        for mean, deviation in (moment.chunk(2) for _, moment in moments)
+    ]
+    run.vae.register_to_config(scaling_factor=float(np.mean(power) ** -0.5))
+
+
+def build_pipeline(run: Run) -> EmotionEnhancementPipeline:
+    """The pipeline of the run's present networks."""
+    extractor, denoiser = run.features.feature_extractor, run.bare_model
+    vocoder = MelVocoder(
+        extractor.sampling_rate,
+        extractor.n_fft,
+        extractor.hop_length,
+        extractor.feature_size,
+        extractor.fmin,
+        extractor.fmax,
+    )
+    return EmotionEnhancementPipeline(
+        run.vae,
+        denoiser.unet,
+        run.scheduler,
+        denoiser.emotion_encoder,
+        denoiser.style_encoder,
+        run.classifier,
+        extractor,
+        vocoder.to(run.accelerator.device),
+    )
+
+
+def export(run: Run) -> None:
+    """Write the folder that goes to the Hub, under a temporary name, and move it."""
+    temporary = run.folder / ".model.tmp"
+    pipe = build_pipeline(run).to("cpu")
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(run.scheduler.config)
+    for module in (run.vae, run.bare_model):
+        module.to(memory_format=torch.contiguous_format)
+    pipe.save_pretrained(temporary)
+    card = enhancer_card(
+        model_name=run.config.hub_model_id or run.folder.name,
+        corpora=list(run.config.corpora),
+        history=run.progress.history,
+        config_summary=config_summary(run.config),
+    )
+    card.save(temporary / "README.md")
+    replace_folder(temporary, run.folder / "model")
+    plot_losses(run.progress.history, run.folder / "plots" / "losses.png")
+
+
+def config_summary(config: DiffusionConfig) -> dict[str, Any]:
+    """What a reader of the card wants to know of the settings; no paths."""
+    return {
+        "protocol": config.protocol,
+        "fold": config.fold,
+        "seed": config.seed,
+        "epochs": ", ".join(f"{name} {getattr(config, name).epochs}" for name in STAGES),
+        "batch size": config.batch_size * config.gradient_accumulation_steps,
+    }
+
+
+def _distance(decoded: torch.Tensor, image: torch.Tensor, delta_weight: float) -> torch.Tensor:
+    """Mean absolute error of images, and of the slopes between their neighbours, `(batch,)`."""
+    error = (decoded - image).abs().mean(dim=(1, 2, 3))
+    slopes = (F.l1_loss(d, i, reduction="none") for d, i in _slopes(decoded, image))
+    return error + delta_weight * sum(slope.mean(dim=(1, 2, 3)) for slope in slopes)
+
+
+def _slopes(*images: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+    return [tuple(image.diff(dim=dim) for image in images) for dim in (2, 3)]
+
+
+if __name__ == "__main__":
+    main()
