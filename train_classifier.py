@@ -166,6 +166,10 @@ def check_config(config: ClassifierConfig) -> None:
     check_run_settings(config)
     if not config.stages:
         raise ValueError("Got no stages, expected at least one")
+    if config.train_on_validation and config.early_stopping_patience:
+        raise ValueError(
+            "Got early_stopping_patience and train_on_validation, expected one of them"
+        )
     for stage in config.stages:
         check_stage(stage, config)
     others = [stage.name for stage in config.stages if stage.emotions != "six_emotions"]
@@ -337,17 +341,22 @@ def evaluate_and_record(run: Run, train_loss: float, bar: tqdm) -> None:
         "learning_rate": run.optimizer.param_groups[0]["lr"],
         **scores,
     }
-    better = run.progress.record(-scores["validation_loss"], entry)
+    # Without anybody to choose by, the latest weights are the best.
+    score = -scores["validation_loss"] if "validation_loss" in scores else run.progress.step
+    better = run.progress.record(score, entry)
     if better and run.accelerator.is_main_process:
         save_weights(run, best_weights(run).name)
     run.average.swap_out(parameters)
-    bar.set_postfix(loss=f"{train_loss:.3f}", UA=f"{scores['validation_UA']:.3f}")
+    shown = {"UA": f"{scores['validation_UA']:.3f}"} if scores else {}
+    bar.set_postfix(loss=f"{train_loss:.3f}", **shown)
     numbers = {name: value for name, value in entry.items() if name != "stage"}
     run.accelerator.log(numbers, step=run.progress.total_step)
 
 
 def validate(run: Run) -> dict[str, float]:
-    """Loss, WA and UA on the validation rows; the mean over corpora, as each counts alike."""
+    """Loss, WA and UA on the validation rows, if any; UA as the mean over corpora."""
+    if not run.corpora.fold.validation:
+        return {}
     rows, probabilities = predict(run, run.corpora.fold.validation)
     targets = run.corpora.targets[rows]
     chosen = probabilities[np.arange(len(rows)), targets]
@@ -530,6 +539,7 @@ def config_summary(config: ClassifierConfig) -> dict[str, Any]:
     return {
         "protocol": config.protocol,
         "fold": config.fold,
+        "trained on validation speakers": config.train_on_validation,
         "seed": config.seed,
         "stages": ", ".join(f"{s.name} ({s.epochs} epochs, {s.emotions})" for s in config.stages),
         "batch size": config.batch_size * config.gradient_accumulation_steps,

@@ -242,11 +242,12 @@ def check_same_people(config: DiffusionConfig, settings: Path) -> None:
     theirs = yaml.safe_load(settings.read_text())
     ours = as_plain(config)
     differ = [name for name in SHARED_SETTINGS if theirs[name] != ours[name]]
+    differ += ["train_on_validation"] if theirs.get("train_on_validation") else []
     differ += ["corpora"] if set(theirs["corpora"]) != set(ours["corpora"]) else []
     if differ:
         raise ValueError(
             f"The classifier '{config.classifier}' was trained with other {differ}, expected "
-            f"{ {name: ours[name] for name in differ} }"
+            f"{ {name: ours.get(name, False) for name in differ} }"
         )
 
 

@@ -1,10 +1,17 @@
-"""Pipelines. Importing this registers ours as transformers' `"audio-classification"`."""
+"""Pipelines. Importing this registers ours as transformers' `"audio-classification"`, and the
+enhancer as `"emotion-enhancement"`.
+"""
 
-from transformers import AutoModelForAudioClassification
+from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .audio_classification import EmotionClassificationPipeline
 from .emotion_enhancement import EmotionEnhancementOutput, EmotionEnhancementPipeline
+from .emotion_enhancement_task import (
+    EmotionEnhancementTask,
+    EmotionEnhancerConfig,
+    EmotionEnhancerModel,
+)
 
 # It takes the place of the stock pipeline, without a warning about that.
 PIPELINE_REGISTRY.supported_tasks.pop("audio-classification", None)
@@ -15,8 +22,15 @@ PIPELINE_REGISTRY.register_pipeline(
     type="audio",
 )
 
+AutoConfig.register(EmotionEnhancerConfig.model_type, EmotionEnhancerConfig, exist_ok=True)
+AutoModel.register(EmotionEnhancerConfig, EmotionEnhancerModel, exist_ok=True)
+PIPELINE_REGISTRY.register_pipeline(
+    "emotion-enhancement", pipeline_class=EmotionEnhancementTask, pt_model=AutoModel, type="audio"
+)
+
 __all__ = [
     "EmotionClassificationPipeline",
     "EmotionEnhancementOutput",
     "EmotionEnhancementPipeline",
+    "EmotionEnhancementTask",
 ]

@@ -21,6 +21,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from .audio_inputs import read_audio, resample, to_mono
+from .emotion_enhancement_task import CONFIG
 
 INJECTIONS = ("noise", "inversion")
 OUTPUT_TYPES = ("wav", "mel")
@@ -76,6 +77,7 @@ class _Window:
         emotion: Row of the emotion.
         noise: `(channels, bands, latent frames)`.
         frames: Frames without padding.
+        generator: Of the noise that some schedulers add in their steps.
     """
 
     clip: int
@@ -86,6 +88,7 @@ class _Window:
     emotion: int
     noise: torch.Tensor
     frames: int
+    generator: torch.Generator | None
 
 
 class EmotionEnhancementPipeline(DiffusionPipeline):
@@ -211,7 +214,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             callback_on_step_end,
         )
         _check(settings, output_type)
-        waves = self._read(audio, sampling_rate)
+        waves = self.read(audio, sampling_rate)
         corpora = _one_each(corpus, len(waves), "corpora")
         features = [self._features(w, c) for w, c in zip(waves, corpora, strict=True)]
         emotions = self._targets(emotion, features)
@@ -254,7 +257,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         _check(settings, output_type)
         if not 0 < seconds <= WINDOW_SECONDS:
             raise ValueError(f"Bad seconds {seconds}, expected more than 0 and up to 10")
-        style = self._style(self._read(reference, sampling_rate)[0], corpus)
+        style = self._style(self.read(reference, sampling_rate)[0], corpus)
         rate = self.feature_extractor.sampling_rate
         frames = self.feature_extractor.num_frames(round(seconds * rate))
         window = self._empty_window(frames, style, self.emotion_encoder.index(emotion), generator)
@@ -277,7 +280,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
 
         Arguments and result as of a call.
         """
-        waves = self._read(audio, sampling_rate)
+        waves = self.read(audio, sampling_rate)
         log_mels = []
         for wave in waves:
             features = self._features(wave, corpus)
@@ -316,11 +319,16 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                     type(component).__name__,
                 ]
                 _copy_code(type(component), folder / name)
-        text = json.dumps(index, indent=2) + "\n"
-        (folder / "model_index.json").write_text(text, encoding="utf-8")
+        for name, content in (("model_index", index), ("config", CONFIG)):
+            text = json.dumps(content, indent=2) + "\n"
+            (folder / f"{name}.json").write_text(text, encoding="utf-8")
 
-    def _read(self, audio: Any, sampling_rate: int | None) -> list[torch.Tensor]:
-        """Mono waveforms `(samples,)` at the model's rate."""
+    def read(self, audio: Any, sampling_rate: int | None = None) -> list[torch.Tensor]:
+        """Mono waveforms `(samples,)` at the model's rate, of one recording or a list of them.
+
+        Raises:
+            ValueError: A recording that cannot be read, is empty or holds NaN.
+        """
         rate = self.feature_extractor.sampling_rate
         recordings = audio if isinstance(audio, list) else [audio]
         if recordings and isinstance(recordings[0], float):
@@ -371,7 +379,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         """Style tokens for each recording; one reference serves all."""
         if reference is None:
             return [self._encode_style(x) for x in features]
-        waves = self._read(reference, sampling_rate)
+        waves = self.read(reference, sampling_rate)
         styles = [self._style(w, c) for w, c in zip(waves, corpora, strict=False)]
         if len(styles) not in (1, len(features)):
             raise ValueError(f"Got {len(styles)} references, expected 1 or {len(features)}")
@@ -423,8 +431,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         return self._frames(OVERLAP_SECONDS)
 
     def _frames(self, seconds: float) -> int:
-        per_second = self.feature_extractor.sampling_rate / self.feature_extractor.hop_length
-        return round(seconds * per_second / self.stride) * self.stride
+        """Frames, with padding, of a recording of so many seconds."""
+        samples = round(seconds * self.feature_extractor.sampling_rate)
+        return math.ceil(self.feature_extractor.num_frames(samples) / self.stride) * self.stride
 
     def _windows(
         self,
@@ -439,7 +448,8 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         padded, stride = self._pad(features), self.stride
         content = self._content(source, len(padded))
         noise = self._noise(len(padded) // stride, generator)
-        longest, hop = self._frames(WINDOW_SECONDS), self._frames(WINDOW_SECONDS - OVERLAP_SECONDS)
+        longest = self._frames(WINDOW_SECONDS)
+        hop = longest - self._overlap
         windows = []
         for start in range(0, max(len(padded) - self._overlap, 1), hop):
             stop = min(start + longest, len(padded))
@@ -454,6 +464,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                     emotion,
                     noise[..., latent],
                     min(stop, len(features)) - start,
+                    generator,
                 )
             )
         return windows
@@ -507,7 +518,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         target = self.emotion_encoder(emotions, vectors, settings.intensity)
         nothing = self.emotion_encoder(emotions, None, 0.0)
         noise = torch.stack([w.noise for w in windows])
-        timesteps = self._timesteps(settings)
+        timesteps, options = self._timesteps(settings), self._step_options(windows)
         if latents is None:
             latents = noise * self.scheduler.init_noise_sigma
         elif settings.injection == "inversion":
@@ -519,11 +530,18 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             if settings.guidance_scale != 1:
                 free = self._predict(latents, t, nothing, style, content)
                 prediction = free + settings.guidance_scale * (prediction - free)
-            latents = self.scheduler.step(prediction, t, latents).prev_sample
+            latents = self.scheduler.step(prediction, t, latents, **options).prev_sample
             if settings.callback is not None:
                 given = settings.callback(self, i, t, {"latents": latents})
                 latents = (given or {}).get("latents", latents)
         return latents
+
+    def _step_options(self, windows: Sequence[_Window]) -> dict[str, Any]:
+        """The generator of each window, for schedulers that draw noise and where one was given."""
+        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
+        if not takes_generator or any(w.generator is None for w in windows):
+            return {}
+        return {"generator": [w.generator for w in windows]}
 
     def _timesteps(self, settings: _Settings) -> torch.Tensor:
         """The last `strength` of the schedule."""

@@ -41,6 +41,13 @@ def emotion_classifier():
 
 
 @pytest.fixture(scope="session")
+def toy_spec(tmp_path_factory):
+    """A part of the embedded corpus, 24 recordings of which train, and a cache for it."""
+    cache = tmp_path_factory.mktemp("toy_emotions")
+    return {"speakers": 6, "repetitions": 1, "cache_dir": str(cache)}
+
+
+@pytest.fixture(scope="session")
 def model_folder(emotion_classifier, tmp_path_factory):
     """What a training run would send to the Hub."""
     folder = tmp_path_factory.mktemp("hub") / "emotion-resnet"

@@ -80,6 +80,7 @@ class ClassifierConfig:
     output_dir: str = "outputs/classifier"
     protocol: str = "speaker_independent"
     fold: int = 0
+    train_on_validation: bool = False
     seed: int = 0
     model_name_or_path: str | None = None
     model: dict[str, Any] = field(default_factory=dict)

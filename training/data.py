@@ -69,7 +69,8 @@ def load_corpora(config: ClassifierConfig | DiffusionConfig) -> Corpora:
 
     With several corpora, fold `k` of the run is fold `k` of each of them (counted round), so that
     one run is honest about all; `cross_corpus` trains on one and tests on the other. Emotions
-    beyond the six only ever train, and only those of speakers who train.
+    beyond the six only ever train, and only those of speakers who train. With
+    `train_on_validation` there is nobody left to choose by.
 
     Raises:
         ValueError: A fold that the protocol does not have, or a leak.
@@ -85,6 +86,8 @@ def load_corpora(config: ClassifierConfig | DiffusionConfig) -> Corpora:
         folds.append(_shift(_fold(part, config), offset))
         offset += len(part)
     fold = _join(folds)
+    if isinstance(config, ClassifierConfig) and config.train_on_validation:
+        fold = replace(fold, train=tuple(sorted(fold.train + fold.validation)), validation=())
     dataset = concatenate_datasets(parts)
     check_leaks(dataset, fold)
     return Corpora(dataset, labels, fold)

@@ -1,0 +1,562 @@
+"""Judge enhanced speech of people whom neither the enhancer nor the judges of emotion ever heard.
+
+    python -m benchmarks.enhancement --runs outputs/enhancer/fold_0 outputs/enhancer/fold_1 \\
+        --output results/enhancement.json
+
+Each run is an output folder of `train_diffusion.py`; what is tested is the test side of its fold.
+Everybody listens to waveforms at the enhancer's rate. The judges are trained here, on real speech:
+
+* emotion: openSMILE ComParE 2016 with an SVM, and a time-delay network on mels; training speakers
+  only;
+* sentence: a time-delay network; training speakers only;
+* speaker: a time-delay network that must know the speakers tested: it learns one half of
+  everybody's recordings, and is asked about the other half.
+
+With `--trade_off` settings are tried on the validation speakers instead, which the default of
+strength and guidance is chosen by. Everything is kept in `--work`, so that a call goes on where the
+one before was stopped; runs may be measured by several calls side by side.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from tqdm.auto import tqdm
+
+from datasets_scripts import EMOTIONS
+from evaluation import (
+    Record,
+    make_record,
+    plot_enhancement,
+    plot_trade_off,
+    provenance,
+    recognition_metrics,
+    write_records,
+)
+from evaluation.judges import (
+    SENTENCE_JUDGE,
+    SPEAKER_JUDGE,
+    JudgeConfig,
+    MelJudge,
+    split_half,
+)
+from evaluation.preservation import preservation_metrics
+from pipelines import EmotionEnhancementPipeline
+from training.config import DiffusionConfig, from_dict
+from training.data import Corpora, load_corpora
+from training.state import write_json
+
+SYSTEM = "emotion-enhancer"
+EMOTION_JUDGES = ("opensmile-svm", "emotion-tdnn")
+CONDITIONS = (
+    "original",
+    "vocoder_only",
+    "autoencoder_only",
+    "no_emotion",
+    "wrong_emotion",
+    "enhanced",
+    "enhanced_guessed",
+)
+STRENGTHS, GUIDANCE_SCALES = (0.3, 0.5, 0.7), (1.5, 3.0, 5.0)
+# What of the original's speaker and sentence accuracy a default has to keep.
+KEPT = 0.95
+# Every so many validation recordings are used to choose the default.
+TRADE_OFF_STEP = 2
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Recordings to be judged, and what is true of them."""
+
+    rows: list[int]
+    waves: list[np.ndarray]
+    corpora: list[str]
+    emotions: list[str]
+    speakers: list[str]
+    sentences: list[str]
+
+    def take(self, indices: Sequence[int]) -> "Clips":
+        """Some of them."""
+        columns = (self.rows, self.waves, self.corpora, self.emotions, self.speakers)
+        parts = ([column[i] for i in indices] for column in (*columns, self.sentences))
+        return Clips(*parts)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the enhancer is used."""
+
+    strength: float
+    guidance_scale: float
+    num_inference_steps: int
+    injection: str
+    vocoder: str
+    seed: int
+
+
+@dataclass
+class Fold:
+    """One trained enhancer and its people."""
+
+    name: str
+    config: DiffusionConfig
+    corpora: Corpora
+    pipe: EmotionEnhancementPipeline
+    folder: Path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure every run, then write the records of all that are finished."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parse_arguments(arguments)
+    started = time.monotonic()
+    for run in options.runs:
+        fold = load_fold(run, options.work)
+        panel = Panel.of(fold, options.seed)
+        (try_settings if options.trade_off else measure)(fold, panel, options)
+    command = ["-m", "benchmarks.enhancement", *arguments]
+    made_by = provenance(options.seed, time.monotonic() - started, command)
+    folders = [options.work / Path(run).name for run in options.runs]
+    if options.trade_off:
+        write_trade_off(folders, options, dict(made_by))
+    else:
+        write_records(options.output, collect(folders, made_by))
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.enhancement", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--runs", nargs="+", required=True, help="folders of train_diffusion.py")
+    parser.add_argument("--work", type=Path, default=Path("outputs/enhancement"))
+    parser.add_argument("--output", type=Path, default=Path("results/enhancement.json"))
+    parser.add_argument("--trade_off", action="store_true", help="try settings on validation")
+    parser.add_argument("--plots", type=Path, default=Path("results/plots"))
+    parser.add_argument("--strength", type=float, default=0.5)
+    parser.add_argument("--guidance_scale", type=float, default=3.0)
+    parser.add_argument("--num_inference_steps", type=int, default=20)
+    parser.add_argument("--injection", default="noise")
+    parser.add_argument("--vocoder", default="griffin_lim")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+def load_fold(run: str, work: Path) -> Fold:
+    """An enhancer with the corpora that it was trained and is tested on."""
+    settings = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))
+    config = from_dict(DiffusionConfig, settings)
+    pipe = EmotionEnhancementPipeline.from_pretrained(f"{run}/model", trust_remote_code=True)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.unet.to(memory_format=torch.channels_last)
+    folder = work / Path(run).name
+    folder.mkdir(parents=True, exist_ok=True)
+    return Fold(Path(run).name, config, load_corpora(config), pipe, folder)
+
+
+def load_clips(fold: Fold, rows: Sequence[int]) -> Clips:
+    """Recordings of the six emotions among some rows, at the enhancer's rate."""
+    clips, dataset = describe_rows(fold, rows), fold.corpora.dataset
+    waves = [fold.pipe.read(dataset[row]["audio"])[0].numpy() for row in clips.rows]
+    return replace(clips, waves=waves)
+
+
+def describe_rows(fold: Fold, rows: Sequence[int]) -> Clips:
+    """What is true of the recordings of the six emotions among some rows, without their sound."""
+    dataset, targets = fold.corpora.dataset, fold.corpora.targets
+    rows = [row for row in rows if targets[row] < len(EMOTIONS)]
+    columns = dataset.select(rows).select_columns(["corpus", "speaker", "sentence"])[:]
+    corpora = columns["corpus"]
+    return Clips(
+        rows=rows,
+        waves=[],
+        corpora=corpora,
+        emotions=[EMOTIONS[targets[row]] for row in rows],
+        speakers=[f"{c} {s}" for c, s in zip(corpora, columns["speaker"], strict=True)],
+        sentences=[f"{c} {s}" for c, s in zip(corpora, columns["sentence"], strict=True)],
+    )
+
+
+# --- Judges --------------------------------------------------------------------------------------
+
+
+class Panel:
+    """The judges of a fold: what they hear in waveforms."""
+
+    def __init__(self, fold: Fold, judges: dict[str, MelJudge], svms: dict[str, Any]) -> None:
+        self.fold = fold
+        self.judges = judges
+        self.svms = svms
+
+    @classmethod
+    def of(cls, fold: Fold, seed: int) -> "Panel":
+        """Train the judges, or load those that were trained before."""
+        known = fold.corpora.fold
+        training = load_clips(fold, known.train)
+        everybody = load_clips(fold, [*known.train, *known.validation, *known.test])
+        first, _ = halves(everybody, seed)
+        jobs = {
+            "emotion-tdnn": (training, training.emotions, JudgeConfig()),
+            "sentence-tdnn": (training, training.sentences, SENTENCE_JUDGE),
+            "speaker-tdnn": (everybody.take(first), None, SPEAKER_JUDGE),
+        }
+        judges = {}
+        for name, (clips, labels, config) in jobs.items():
+            folder = fold.folder / "judges" / name
+            if not (folder / "judge.json").exists():
+                labels = clips.speakers if labels is None else labels
+                mels = log_mels(fold, clips.waves)
+                MelJudge.fit(mels, labels, seed=seed, groups=clips.corpora, config=config).save(
+                    folder
+                )
+            judges[name] = MelJudge.load(folder)
+        return cls(fold, judges, fit_svms(fold, training))
+
+    def hear(self, clips: Clips, waves: Sequence[np.ndarray], cache: Path) -> dict[str, list[str]]:
+        """What each judge says of each waveform."""
+        mels = log_mels(self.fold, waves)
+        heard = {
+            name: judge.predict(mels, clips.corpora).tolist() for name, judge in self.judges.items()
+        }
+        features = opensmile_features(waves, self.rate, cache)
+        heard["opensmile-svm"] = [
+            str(self.svms[corpus].predict(row[None])[0])
+            for corpus, row in zip(clips.corpora, features, strict=True)
+        ]
+        return heard
+
+    @property
+    def rate(self) -> int:
+        """Rate of the waveforms in Hz."""
+        return self.fold.pipe.feature_extractor.sampling_rate
+
+
+def halves(clips: Clips, seed: int) -> tuple[Any, Any]:
+    """Indices of what the judge of speakers learns, and of what it is asked about."""
+    return split_half(clips.speakers, clips.sentences, clips.emotions, seed)
+
+
+def log_mels(fold: Fold, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Log-mels `(frames, n_mels)`, not normalised."""
+    extractor = fold.pipe.feature_extractor
+    mels = []
+    for wave in waves:
+        features = extractor(wave, padding=False, truncation=False)["input_features"][0]
+        mels.append(extractor.denormalize(torch.from_numpy(features)).numpy())
+    return mels
+
+
+def fit_svms(fold: Fold, training: Clips) -> dict[str, Any]:
+    """The baseline's SVM for each corpus, on waveforms at the enhancer's rate."""
+    from .opensmile_svm import build_svm
+
+    rate = fold.pipe.feature_extractor.sampling_rate
+    features = opensmile_features(training.waves, rate, fold.folder / "training.npy")
+    svms = {}
+    for corpus in dict.fromkeys(training.corpora):
+        own = [i for i, name in enumerate(training.corpora) if name == corpus]
+        labels = [training.emotions[i] for i in own]
+        svms[corpus] = build_svm().fit(features[own], labels)
+    return svms
+
+
+def opensmile_features(waves: Sequence[np.ndarray], rate: int, cache: Path) -> np.ndarray:
+    """ComParE 2016 functionals `(clips, 6373)`, kept in a file."""
+    import opensmile
+
+    from .opensmile_svm import FULL_SCALE
+
+    if cache.exists():
+        return np.load(cache)
+    smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
+    heard = (
+        smile.process_signal(np.clip(wave, -1, FULL_SCALE), rate).to_numpy()[0]
+        for wave in tqdm(waves, desc="ComParE 2016", mininterval=5)
+    )
+    features = np.nan_to_num(np.stack(list(heard)).astype(np.float32))
+    temporary = cache.with_suffix(".tmp.npy")
+    np.save(temporary, features)
+    temporary.replace(cache)
+    return features
+
+
+# --- Conditions ----------------------------------------------------------------------------------
+
+
+def make_condition(
+    fold: Fold, clips: Clips, condition: str, settings: Settings
+) -> tuple[list[np.ndarray], list[str]]:
+    """Waveforms of a condition, and the emotion that each was aimed at."""
+    emotions: Sequence[str | None] = clips.emotions
+    options: dict[str, Any] = {}
+    if condition == "original":
+        return clips.waves, clips.emotions
+    if condition == "vocoder_only":
+        options = {"strength": 0.0}
+    elif condition == "no_emotion":
+        options = {"intensity": 0.0, "guidance_scale": 1.0}
+    elif condition == "wrong_emotion":
+        emotions = wrong_emotions(clips.emotions, settings.seed)
+    elif condition == "enhanced_guessed":
+        emotions = [None] * len(clips.rows)
+    waves, aimed = [], []
+    jobs = zip(clips.waves, clips.corpora, emotions, clips.rows, strict=True)
+    for wave, corpus, emotion, row in tqdm(
+        jobs, total=len(clips.rows), desc=condition, mininterval=5
+    ):
+        if condition == "autoencoder_only":
+            output = fold.pipe.reconstruct(wave, corpus=corpus, vocoder=settings.vocoder)
+        else:
+            output = enhance(fold.pipe, wave, corpus, emotion, row, settings, **options)
+        waves.append(output.audios[0])
+        aimed.append(output.emotions[0])
+    return waves, aimed
+
+
+def enhance(
+    pipe: EmotionEnhancementPipeline,
+    wave: np.ndarray,
+    corpus: str,
+    emotion: str | None,
+    row: int,
+    settings: Settings,
+    **options: Any,
+) -> Any:
+    """One recording enhanced; the noise depends on the recording and the seed alone."""
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + row)
+    given: dict[str, Any] = {
+        "strength": settings.strength,
+        "guidance_scale": settings.guidance_scale,
+        "num_inference_steps": settings.num_inference_steps,
+        "injection": settings.injection,
+        "vocoder": settings.vocoder,
+    }
+    with torch.autocast("cpu", torch.bfloat16):
+        return pipe(wave, corpus=corpus, emotion=emotion, generator=generator, **given | options)
+
+
+def wrong_emotions(emotions: Iterable[str], seed: int) -> list[str]:
+    """For each emotion another one, drawn at random."""
+    generator = np.random.default_rng(seed)
+    return [
+        str(generator.choice([other for other in EMOTIONS if other != emotion]))
+        for emotion in emotions
+    ]
+
+
+def measure(fold: Fold, panel: Panel, options: argparse.Namespace) -> None:
+    """Make all conditions of the test recordings and note what the judges hear."""
+    clips = load_clips(fold, fold.corpora.fold.test)
+    settings = settings_of(options)
+    for condition in CONDITIONS:
+        report = fold.folder / f"{condition}.json"
+        if report.exists():
+            continue
+        waves, aimed = make_condition(fold, clips, condition, settings)
+        heard = panel.hear(clips, waves, fold.folder / f"{condition}.npy")
+        write_json(report, describe(fold, clips, waves, aimed, heard, options.seed))
+        if condition == "enhanced":
+            draw_examples(fold, clips, waves, options.plots)
+
+
+def describe(
+    fold: Fold,
+    clips: Clips,
+    waves: Sequence[np.ndarray],
+    aimed: Sequence[str],
+    heard: Mapping[str, Sequence[str]],
+    seed: int,
+) -> dict[str, Any]:
+    """Everything that the records are made from."""
+    known = fold.corpora.fold
+    everybody = describe_rows(fold, [*known.train, *known.validation, *known.test])
+    asked = {everybody.rows[i] for i in halves(everybody, seed)[1]}
+    rate = fold.pipe.feature_extractor.sampling_rate
+    preservation = {
+        corpus: preservation_metrics(
+            [w for w, c in zip(clips.waves, clips.corpora, strict=True) if c == corpus],
+            [w for w, c in zip(waves, clips.corpora, strict=True) if c == corpus],
+            rate,
+        )
+        for corpus in dict.fromkeys(clips.corpora)
+    }
+    columns = {
+        "row": clips.rows,
+        "corpus": clips.corpora,
+        "emotion": clips.emotions,
+        "speaker": clips.speakers,
+        "sentence": clips.sentences,
+        "aimed": list(aimed),
+        "asked_speaker": [row in asked for row in clips.rows],
+        **heard,
+    }
+    return {"fold": fold.name, "preservation": preservation, "clips": columns}
+
+
+def draw_examples(fold: Fold, clips: Clips, waves: Sequence[np.ndarray], plots: Path) -> None:
+    """The first recording of each emotion of each corpus, before and after."""
+    for corpus in dict.fromkeys(clips.corpora):
+        pairs = {}
+        for emotion in EMOTIONS:
+            for i, (c, e) in enumerate(zip(clips.corpora, clips.emotions, strict=True)):
+                if (c, e) == (corpus, emotion) and emotion not in pairs:
+                    before, after = log_mels(fold, [clips.waves[i], waves[i]])
+                    pairs[emotion] = (before, after)
+        if pairs:
+            plot_enhancement(pairs, plots / f"enhancement_{corpus}_{fold.name}.png")
+
+
+def settings_of(options: argparse.Namespace, **changed: Any) -> Settings:
+    """Settings of the command line, some of them changed."""
+    names = ("strength", "guidance_scale", "num_inference_steps", "injection", "vocoder", "seed")
+    return Settings(**{name: getattr(options, name) for name in names} | changed)
+
+
+# --- Records -------------------------------------------------------------------------------------
+
+
+def collect(folders: Sequence[Path], made_by: Any) -> list[Record]:
+    """Records of all conditions that every fold has finished."""
+    records = []
+    for condition in CONDITIONS:
+        files = [folder / f"{condition}.json" for folder in folders]
+        if all(file.exists() for file in files):
+            reports = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+            corpora = dict.fromkeys(c for r in reports for c in r["clips"]["corpus"])
+            for corpus in corpora:
+                records += condition_records(condition, corpus, reports, made_by)
+    return records
+
+
+def condition_records(
+    condition: str, corpus: str, reports: Sequence[dict[str, Any]], made_by: Any
+) -> list[Record]:
+    """Clarity by each judge of emotion, and preservation."""
+    tables = [of_corpus(report["clips"], corpus) for report in reports]
+    common = {
+        "corpus": corpus,
+        "protocol": "speaker_independent",
+        "system": SYSTEM,
+        "data": condition,
+        "provenance": made_by,
+        "folds": len(reports),
+    }
+    records = [
+        make_record(
+            task="clarity",
+            judge=judge,
+            metrics=clarity(join(tables), judge),
+            per_fold=[clarity(table, judge, brief=True) for table in tables],
+            **common,
+        )
+        for judge in EMOTION_JUDGES
+    ]
+    kept = identity(join(tables))
+    names = reports[0]["preservation"][corpus]
+    for name in names:
+        values = [r["preservation"][corpus].get(name, np.nan) for r in reports]
+        kept[name] = float(np.nanmean(values))
+    return [*records, make_record(task="preservation", judge=None, metrics=kept, **common)]
+
+
+def of_corpus(clips: Mapping[str, list[Any]], corpus: str) -> dict[str, np.ndarray]:
+    """The rows of one corpus."""
+    own = np.asarray(clips["corpus"]) == corpus
+    return {name: np.asarray(column)[own] for name, column in clips.items()}
+
+
+def join(tables: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The rows of several folds."""
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+
+
+def clarity(table: Mapping[str, np.ndarray], judge: str, brief: bool = False) -> dict[str, Any]:
+    """How often a judge hears the speaker's emotion, and the one aimed at."""
+    heard, true, aimed = (
+        np.asarray([EMOTIONS.index(name) for name in table[key]])
+        for key in (judge, "emotion", "aimed")
+    )
+    scores = recognition_metrics(heard, true, speakers=table["speaker"].tolist())
+    if brief:
+        scores = {name: scores[name] for name in ("WA", "UA")}
+    return {**scores, "target_WA": float((heard == aimed).mean())}
+
+
+def identity(table: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """How often the judges still name the speaker and the sentence."""
+    asked = table["asked_speaker"].astype(bool)
+    speakers = (table["speaker-tdnn"] == table["speaker"])[asked]
+    sentences = table["sentence-tdnn"] == table["sentence"]
+    return {"speaker_WA": float(speakers.mean()), "sentence_WA": float(sentences.mean())}
+
+
+# --- Trade-off -----------------------------------------------------------------------------------
+
+
+def try_settings(fold: Fold, panel: Panel, options: argparse.Namespace) -> None:
+    """Judge several strengths and guidance scales on some validation recordings."""
+    clips = load_clips(fold, fold.corpora.fold.validation)
+    clips = clips.take(range(0, len(clips.rows), TRADE_OFF_STEP))
+    grid = itertools.product(STRENGTHS, GUIDANCE_SCALES)
+    for strength, scale in [(0.0, 1.0), *grid]:
+        name = f"trade_off_{strength:g}_{scale:g}"
+        if (fold.folder / f"{name}.json").exists():
+            continue
+        settings = settings_of(options, strength=strength, guidance_scale=scale)
+        waves, aimed = make_condition(fold, clips, "enhanced", settings)
+        heard = panel.hear(clips, waves, fold.folder / f"{name}.npy")
+        report = describe(fold, clips, waves, aimed, heard, options.seed)
+        write_json(fold.folder / f"{name}.json", report)
+
+
+def write_trade_off(
+    folders: Sequence[Path], options: argparse.Namespace, made_by: dict[str, Any]
+) -> None:
+    """The points that all folds have, with the chosen one, as JSON and as a picture."""
+    source = point(folders, 0.0, 1.0, lambda _: 1.0)
+    if source is None:
+        return
+    kept = source["speaker_WA"] + source["sentence_WA"]
+    found = [
+        point(folders, strength, scale, lambda p: (p["speaker_WA"] + p["sentence_WA"]) / kept)
+        for strength, scale in itertools.product(STRENGTHS, GUIDANCE_SCALES)
+    ]
+    points = [p for p in found if p is not None]
+    faithful = [p for p in points if p["preservation"] >= KEPT]
+    if faithful:
+        max(faithful, key=lambda p: p["emotion"])["chosen"] = True
+    content = {"source": source, "points": points, "kept": KEPT, "provenance": made_by}
+    write_json(options.output.with_name("enhancement_trade_off.json"), content)
+    plot_trade_off(points, options.plots / "enhancement_trade_off.png")
+
+
+def point(
+    folders: Sequence[Path],
+    strength: float,
+    scale: float,
+    preservation: Callable[[dict[str, float]], float],
+) -> dict[str, Any] | None:
+    """One setting on the validation recordings of all folds and corpora."""
+    files = [folder / f"trade_off_{strength:g}_{scale:g}.json" for folder in folders]
+    if not all(file.exists() for file in files):
+        return None
+    clips = [json.loads(file.read_text(encoding="utf-8"))["clips"] for file in files]
+    table = join([{name: np.asarray(c) for name, c in columns.items()} for columns in clips])
+    emotion = [float((table[judge] == table["emotion"]).mean()) for judge in EMOTION_JUDGES]
+    found: dict[str, Any] = {"strength": strength, "guidance_scale": scale, **identity(table)}
+    found["emotion"] = float(np.mean(emotion))
+    found["preservation"] = preservation(found)
+    return found
+
+
+if __name__ == "__main__":
+    main()

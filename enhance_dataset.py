@@ -1,0 +1,289 @@
+"""Enhance, convert or multiply a whole corpus; the result is a dataset that `load_dataset` reads.
+
+    accelerate launch enhance_dataset.py --model outputs/enhancer/model \\
+        --corpus emodb=/data/emodb --output_dir enhanced/emodb --emotion own --copies 2
+
+Any dataset with an `audio` column serves instead of a corpus (`--dataset <folder or Hub id>`). The
+work is divided into shards: several processes share them, those that are finished are not made
+again, so an interrupted command is simply repeated.
+"""
+
+import argparse
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import soundfile
+import torch
+from accelerate import PartialState
+from datasets import Audio, ClassLabel, Dataset, Features, List, Value, load_dataset
+from diffusers import DiffusionPipeline
+from huggingface_hub import DatasetCard, DatasetCardData
+from tqdm.auto import tqdm
+
+import pipelines  # noqa: F401 (so that our own folders load without asking)
+from datasets_scripts import EMOTIONS, decode_audio, load_corpus
+from evaluation import plot_enhancement
+from evaluation.cards import weights_license
+from modeling import EmotionFeatureExtractor
+from training.state import write_json
+
+OWN, GUESS = "own", "guess"
+SETTINGS = (
+    "model",
+    "corpus",
+    "dataset",
+    "split",
+    "emotion",
+    "copies",
+    "strength",
+    "guidance_scale",
+    "intensity",
+    "num_inference_steps",
+    "injection",
+    "vocoder",
+    "shard_size",
+    "seed",
+)
+ADDED = ("mel", "target_emotion", "seed", "settings")
+CARD = """---
+{yaml}
+---
+
+# {title}
+
+{rows} recordings made by `enhance_dataset.py` of speech-emotion-diffusion from {source}:
+**synthetic speech, in which the emotion was changed by a model**. Say so wherever it is used.
+
+Columns are the source's, with `audio` enhanced, and `mel` (natural-log mel magnitudes, frames by
+bands), `target_emotion`, `seed` of the noise and `settings` (JSON).
+
+```json
+{settings}
+```
+
+![Original and enhanced](sheet.png)
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make the shards that are missing, then the card and the sheet."""
+    options = parse_arguments(arguments)
+    state = PartialState()
+    folder = Path(options.output_dir)
+    with state.main_process_first():
+        source = load_source(options)
+        claim_folder(folder, options)
+    pipe = DiffusionPipeline.from_pretrained(options.model, trust_remote_code=True)
+    pipe.to(state.device)
+    pipe.set_progress_bar_config(disable=True)
+    check_source(source, pipe, options)
+    shards = list(enumerate(shard_rows(len(source), options)))
+    with state.split_between_processes(shards) as own:
+        for number, rows in tqdm(own, desc="shards", disable=not state.is_main_process):
+            file = folder / "data" / f"train-{number:05d}-of-{len(shards):05d}.parquet"
+            if not file.exists():
+                made = [make_row(source, row, copy, pipe, options) for row, copy in rows]
+                write_shard(file, source, made)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        finish(folder, source, options)
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", required=True, help="folder or Hub id of an enhancer")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--corpus", metavar="NAME[=FOLDER]", help="emodb, ravdess or toy_emotions")
+    given.add_argument("--dataset", help="folder or Hub id of a dataset with `audio`")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--output_dir", required=True)
+    parser.add_argument(
+        "--emotion", default=OWN, help=f"{OWN} (each its label), {GUESS}, or one for all"
+    )
+    parser.add_argument("--copies", type=int, default=1, help="versions of each recording")
+    parser.add_argument("--strength", type=float, default=0.5)
+    parser.add_argument("--guidance_scale", type=float, default=3.0)
+    parser.add_argument("--intensity", type=float, default=1.0)
+    parser.add_argument("--num_inference_steps", type=int, default=20)
+    parser.add_argument("--injection", default="noise")
+    parser.add_argument("--vocoder", default="griffin_lim")
+    parser.add_argument("--shard_size", type=int, default=64, help="recordings of a file")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    for name in ("copies", "shard_size"):
+        if getattr(options, name) < 1:
+            parser.error(f"Bad {name} {getattr(options, name)}, expected 1 or more")
+    return options
+
+
+def load_source(options: argparse.Namespace) -> Dataset:
+    """The recordings to be enhanced, not decoded."""
+    if options.corpus is not None:
+        name, _, folder = options.corpus.partition("=")
+        return load_corpus(name, "six_emotions", folder or None)
+    dataset = load_dataset(options.dataset, split=options.split)
+    if "audio" not in dataset.column_names:
+        raise ValueError(f"Bad dataset '{options.dataset}', expected `audio` among its columns")
+    return dataset.cast_column("audio", Audio(decode=False))
+
+
+def claim_folder(folder: Path, options: argparse.Namespace) -> None:
+    """Note the settings, so that shards of different ones never lie side by side.
+
+    Raises:
+        FileExistsError: The folder holds something else, or was made with other settings.
+    """
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    file = folder / "settings.json"
+    if file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        changed = sorted(name for name in settings if before.get(name) != settings[name])
+        if changed:
+            raise FileExistsError(f"'{folder}' was made with other {changed}, expected the same")
+    elif folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"Bad output_dir '{folder}', expected one that is empty or new")
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    write_json(file, settings)
+
+
+def check_source(source: Dataset, pipe: Any, options: argparse.Namespace) -> None:
+    """Refuse what would fail only after hours.
+
+    Raises:
+        ValueError: An unknown emotion, or `own` without labels that the model knows.
+    """
+    if options.emotion == OWN:
+        names = getattr(source.features.get("emotion"), "names", [])
+        unknown = sorted(set(names) - set(pipe.emotions))
+        if not names or unknown:
+            raise ValueError(
+                f"Bad labels {names} for emotion '{OWN}', expected a class label `emotion` of "
+                f"{pipe.emotions}"
+            )
+    elif options.emotion != GUESS:
+        pipe.emotion_encoder.index(options.emotion)
+
+
+def shard_rows(count: int, options: argparse.Namespace) -> Iterator[list[tuple[int, int]]]:
+    """Rows and numbers of the copy, divided into shards."""
+    rows = [(row, copy) for row in range(count) for copy in range(options.copies)]
+    for first in range(0, len(rows), options.shard_size):
+        yield rows[first : first + options.shard_size]
+
+
+def make_row(
+    source: Dataset, row: int, copy: int, pipe: Any, options: argparse.Namespace
+) -> dict[str, Any]:
+    """One recording enhanced; the noise depends on the row, the copy and the seed alone.
+
+    Raises:
+        ValueError: The recording cannot be read; says which one.
+    """
+    given = source[row]
+    seed = (options.seed * 1_000_003 + row) * options.copies + copy
+    names = ("strength", "guidance_scale", "intensity", "num_inference_steps", "injection")
+    settings = {name: getattr(options, name) for name in (*names, "vocoder")}
+    emotion: str | None = options.emotion
+    if emotion == OWN:
+        emotion = source.features["emotion"].int2str(given["emotion"])
+    try:
+        output = pipe(
+            given["audio"],
+            emotion=None if emotion == GUESS else emotion,
+            corpus=known_corpus(pipe, given),
+            generator=torch.Generator().manual_seed(seed),
+            **settings,
+        )
+    except (ValueError, OSError) as error:
+        raise ValueError(f"Cannot enhance row {row} ({given['audio']['path']}): {error}") from error
+    return {
+        **given,
+        "audio": encode(output.audios[0], output.sampling_rate, given["audio"]["path"]),
+        "mel": output.log_mels[0].numpy().astype(np.float16).tolist(),
+        "target_emotion": pipe.emotions.index(output.emotions[0]),
+        "seed": seed,
+        "settings": json.dumps(settings),
+    }
+
+
+def known_corpus(pipe: Any, row: dict[str, Any]) -> str | None:
+    """The corpus of a row, if the model has its statistics."""
+    corpus = row.get("corpus")
+    return corpus if corpus in pipe.feature_extractor.corpus_statistics else None
+
+
+def encode(wave: np.ndarray, sampling_rate: int, path: str | None) -> dict[str, Any]:
+    """A waveform as FLAC of 16 bits."""
+    file = io.BytesIO()
+    soundfile.write(file, wave, sampling_rate, format="FLAC", subtype="PCM_16")
+    return {"bytes": file.getvalue(), "path": f"{Path(path or 'audio').stem}.flac"}
+
+
+def write_shard(file: Path, source: Dataset, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as Parquet under a temporary name and move it."""
+    features = Features(
+        {
+            **source.features,
+            "audio": Audio(decode=False),
+            "mel": List(List(Value("float16"))),
+            "target_emotion": ClassLabel(names=list(EMOTIONS)),
+            "seed": Value("int64"),
+            "settings": Value("string"),
+        }
+    )
+    columns = {name: [row[name] for row in rows] for name in features}
+    table = Dataset.from_dict(columns, features=features).with_format("arrow")[:]
+    temporary = file.with_name(f".{file.name}.tmp")
+    pq.write_table(table.cast(features.arrow_schema), temporary)
+    os.replace(temporary, file)
+
+
+def finish(folder: Path, source: Dataset, options: argparse.Namespace) -> None:
+    """The sheet of spectrograms and the dataset card."""
+    made = load_dataset("parquet", data_files=str(folder / "data" / "*.parquet"), split="train")
+    draw_sheet(folder / "sheet.png", source, made, options)
+    corpora = set(source["corpus"]) if "corpus" in source.column_names else {"unknown"}
+    name = options.corpus.partition("=")[0] if options.corpus else Path(options.dataset).name
+    data = DatasetCardData(
+        license=weights_license(corpora),
+        task_categories=["audio-classification", "audio-to-audio"],
+        tags=["speech-emotion-recognition", "synthetic"],
+        pretty_name=f"{name}, enhanced",
+        configs=[{"config_name": "default", "data_files": "data/*.parquet"}],
+    )
+    settings = {key: getattr(options, key) for key in SETTINGS if key not in ("model", "corpus")}
+    content = CARD.format(
+        yaml=data.to_yaml(),
+        title=data.pretty_name,
+        rows=len(made),
+        source=f"`{name}`",
+        settings=json.dumps(settings, indent=2),
+    )
+    DatasetCard(content).save(folder / "README.md")
+
+
+def draw_sheet(path: Path, source: Dataset, made: Dataset, options: argparse.Namespace) -> None:
+    """The first recording aimed at each emotion, before and after."""
+    extractor = EmotionFeatureExtractor.from_pretrained(
+        options.model, subfolder="feature_extractor"
+    )
+    extractor.mean, extractor.std = 0.0, 1.0
+    targets, pairs = made["target_emotion"], {}
+    for index, emotion in enumerate(EMOTIONS):
+        if index in targets:
+            row = list(targets).index(index)
+            wave, rate = decode_audio(source[row // options.copies]["audio"])
+            before = extractor(wave, sampling_rate=rate, padding=False, truncation=False)
+            pairs[emotion] = (before["input_features"][0], np.asarray(made[row]["mel"], float))
+    plot_enhancement(pairs, path, extractor.sampling_rate, extractor.hop_length)
+
+
+if __name__ == "__main__":
+    main()

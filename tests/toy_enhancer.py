@@ -1,0 +1,93 @@
+"""An enhancer of toy size: every real class, no weight that is zero or one."""
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from toy_components import randomize
+
+from modeling import (
+    EmotionEncoder,
+    EmotionFeatureExtractor,
+    EmotionResNetConfig,
+    EmotionResNetForAudioClassification,
+    MelVocoder,
+    StyleEncoder,
+)
+
+EMOTIONS = ("neutral", "happiness", "sadness", "anger", "fear", "disgust")
+STYLE_SIZE, LATENT_CHANNELS, STRIDE = 16, 4, 4
+
+
+def get_dummy_components():
+    """What `EmotionEnhancementPipeline` is made of."""
+    config = EmotionResNetConfig(embedding_size=8, hidden_sizes=(8, 16), depths=(1, 1))
+    return {
+        "vae": make_vae(),
+        "unet": make_unet(),
+        "scheduler": DDPMScheduler(
+            beta_schedule="scaled_linear",
+            beta_start=0.00085,
+            beta_end=0.012,
+            prediction_type="v_prediction",
+            clip_sample=False,
+        ),
+        "emotion_encoder": make_emotion_encoder(config.embedding_dim, STYLE_SIZE),
+        "style_encoder": randomize(
+            StyleEncoder(hidden_size=STYLE_SIZE, num_tokens=3, num_heads=2)
+        ).eval(),
+        "classifier": randomize(EmotionResNetForAudioClassification(config)).eval(),
+        "feature_extractor": make_extractor(),
+        "vocoder": MelVocoder(num_iterations=4),
+    }
+
+
+def make_vae():
+    """Bands and frames shrink by 4; the latents are scaled by what is not 1."""
+    vae = AutoencoderKL(
+        in_channels=1,
+        out_channels=1,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(4, 8, 8),
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=2,
+        mid_block_add_attention=False,
+        scaling_factor=0.7,
+    )
+    return randomize(vae).eval()
+
+
+def make_unet():
+    """Sees latents and content, style by attention, and the emotion as its class."""
+    unet = UNet2DConditionModel(
+        in_channels=LATENT_CHANNELS + STRIDE,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        cross_attention_dim=STYLE_SIZE,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=STYLE_SIZE,
+    )
+    return randomize(unet).eval()
+
+
+def make_emotion_encoder(vector_dim=12, embedding_dim=16):
+    """With prototypes of random vectors."""
+    encoder = randomize(EmotionEncoder(EMOTIONS, vector_dim, embedding_dim)).eval()
+    generator = torch.Generator().manual_seed(1)
+    vectors = torch.randn(60, vector_dim, generator=generator)
+    encoder.set_prototypes(vectors, torch.arange(60) % len(EMOTIONS))
+    return encoder
+
+
+def make_extractor():
+    """With the statistics of two corpora."""
+    extractor = EmotionFeatureExtractor()
+    extractor.set_statistics(np.linspace(-6, -4, 80), np.linspace(1, 2, 80), corpus="emodb")
+    extractor.set_statistics(-2.0, 1.5, corpus="ravdess")
+    return extractor
