@@ -3,12 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := benchmarks datasets_scripts evaluation modeling pipelines training train_classifier.py train_diffusion.py enhance_dataset.py
+ENHANCER := outputs/toy_enhancer
 
 .PHONY: demo test quality style clean
 
 demo: .venv/.demo
 	$(BIN)/python train_classifier.py --config configs/classifier.yaml --config configs/toy.yaml --overwrite
-	$(BIN)/python -m evaluation.report outputs/toy
+	$(BIN)/python train_diffusion.py --config configs/diffusion.yaml --config configs/toy_diffusion.yaml --overwrite
+	rm -rf $(ENHANCER)/judged
+	$(BIN)/python -m benchmarks.enhancement --runs $(ENHANCER) --work $(ENHANCER)/judged \
+		--output $(ENHANCER)/enhancement.json --plots $(ENHANCER)/plots --num_inference_steps 10
+	$(BIN)/python -m evaluation.report outputs/toy --enhancer $(ENHANCER)
 
 test: .venv/.test
 	$(BIN)/python -m pytest

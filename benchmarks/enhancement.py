@@ -18,6 +18,7 @@ one before was stopped; runs may be measured by several calls side by side.
 """
 
 import argparse
+import importlib.util
 import itertools
 import json
 import sys
@@ -56,7 +57,9 @@ from training.data import Corpora, load_corpora
 from training.state import write_json
 
 SYSTEM = "emotion-enhancer"
-EMOTION_JUDGES = ("opensmile-svm", "emotion-tdnn")
+SVM = "opensmile-svm"
+# The first is left out where openSMILE is not installed.
+EMOTION_JUDGES = (SVM, "emotion-tdnn")
 CONDITIONS = (
     "original",
     "vocoder_only",
@@ -66,11 +69,11 @@ CONDITIONS = (
     "enhanced",
     "enhanced_guessed",
 )
-STRENGTHS, GUIDANCE_SCALES = (0.3, 0.5, 0.7), (1.5, 3.0, 5.0)
+STRENGTHS, GUIDANCE_SCALES = (0.3, 0.5, 0.7), (2.0, 4.0)
 # What of the original's speaker and sentence accuracy a default has to keep.
 KEPT = 0.95
 # Every so many validation recordings are used to choose the default.
-TRADE_OFF_STEP = 2
+TRADE_OFF_STEP = 3
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--plots", type=Path, default=Path("results/plots"))
     parser.add_argument("--strength", type=float, default=0.5)
     parser.add_argument("--guidance_scale", type=float, default=3.0)
-    parser.add_argument("--num_inference_steps", type=int, default=20)
+    parser.add_argument("--num_inference_steps", type=int, default=16)
     parser.add_argument("--injection", default="noise")
     parser.add_argument("--vocoder", default="griffin_lim")
     parser.add_argument("--seed", type=int, default=0)
@@ -227,11 +230,12 @@ class Panel:
         heard = {
             name: judge.predict(mels, clips.corpora).tolist() for name, judge in self.judges.items()
         }
-        features = opensmile_features(waves, self.rate, cache)
-        heard["opensmile-svm"] = [
-            str(self.svms[corpus].predict(row[None])[0])
-            for corpus, row in zip(clips.corpora, features, strict=True)
-        ]
+        if self.svms:
+            features = opensmile_features(waves, self.rate, cache)
+            heard[SVM] = [
+                str(self.svms[corpus].predict(row[None])[0])
+                for corpus, row in zip(clips.corpora, features, strict=True)
+            ]
         return heard
 
     @property
@@ -257,6 +261,9 @@ def log_mels(fold: Fold, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def fit_svms(fold: Fold, training: Clips) -> dict[str, Any]:
     """The baseline's SVM for each corpus, on waveforms at the enhancer's rate."""
+    if importlib.util.find_spec("opensmile") is None:
+        print("openSMILE is not installed: one judge fewer ([baselines])", file=sys.stderr)
+        return {}
     from .opensmile_svm import build_svm
 
     rate = fold.pipe.feature_extractor.sampling_rate
@@ -459,6 +466,7 @@ def condition_records(
             **common,
         )
         for judge in EMOTION_JUDGES
+        if judge in tables[0]
     ]
     kept = identity(join(tables))
     names = reports[0]["preservation"][corpus]
@@ -535,7 +543,7 @@ def write_trade_off(
     if faithful:
         max(faithful, key=lambda p: p["emotion"])["chosen"] = True
     content = {"source": source, "points": points, "kept": KEPT, "provenance": made_by}
-    write_json(options.output.with_name("enhancement_trade_off.json"), content)
+    write_json(options.output.parent / "curves" / "enhancement_trade_off.json", content)
     plot_trade_off(points, options.plots / "enhancement_trade_off.png")
 
 
@@ -551,7 +559,8 @@ def point(
         return None
     clips = [json.loads(file.read_text(encoding="utf-8"))["clips"] for file in files]
     table = join([{name: np.asarray(c) for name, c in columns.items()} for columns in clips])
-    emotion = [float((table[judge] == table["emotion"]).mean()) for judge in EMOTION_JUDGES]
+    judges = [judge for judge in EMOTION_JUDGES if judge in table]
+    emotion = [float((table[judge] == table["emotion"]).mean()) for judge in judges]
     found: dict[str, Any] = {"strength": strength, "guidance_scale": scale, **identity(table)}
     found["emotion"] = float(np.mean(emotion))
     found["preservation"] = preservation(found)

@@ -10,6 +10,7 @@ _MODULE_OF = {
     "load_metric": "metrics",
     "recognition_metrics": "metrics",
     "Record": "results",
+    "enhancement_table": "results",
     "make_record": "results",
     "markdown_table": "results",
     "paper_records": "results",

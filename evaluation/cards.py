@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .results import CORPUS_TITLES, PROTOCOL_TITLES, markdown_table
+from .results import CORPUS_TITLES, PROTOCOL_TITLES, enhancement_table, markdown_table
 
 LANGUAGES = {"emodb": "de", "ravdess": "en"}
 # Weights follow the licence of the recordings they were trained on; the stricter come first.
@@ -200,7 +200,7 @@ def enhancer_card(
         metadata=metadata.to_yaml(),
         name=model_name,
         origin=_origin(corpora, None),
-        results=markdown_table(records) if records else "No judge has heard this model yet.",
+        results=enhancement_table(records) if records else "No judge has heard this model yet.",
         corpora=", ".join(f"`{corpus}`" for corpus in corpora),
         losses=" ".join(f"Validation loss of the {k}: {v:.4f}." for k, v in final.items()),
         settings="\n".join(f"* {key}: `{value}`" for key, value in config_summary.items()),

@@ -20,7 +20,7 @@ from datasets_scripts import EMOTIONS, decode_audio, load_corpus
 from modeling import EmotionFeatureExtractor
 
 from .plots import plot_attention, plot_dataset_distribution, plot_mel_gallery
-from .results import markdown_table
+from .results import enhancement_table, markdown_table
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -33,15 +33,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write `report.html` into the folder of a run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", type=Path, help="output folder of train_classifier.py")
-    path = write_report(parser.parse_args(arguments).run)
+    parser.add_argument("--enhancer", type=Path, help="output folder of train_diffusion.py")
+    options = parser.parse_args(arguments)
+    path = write_report(options.run, options.enhancer)
     print(f"Report: {path}")
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, enhancer: Path | None = None) -> Path:
     """Draw what is missing and write the page.
 
     Args:
         run: Output folder of a finished `train_classifier.py`.
+        enhancer: Output folder of a finished `train_diffusion.py`, with `enhancement.json` if
+            judges have heard it.
 
     Raises:
         FileNotFoundError: The run is not finished.
@@ -58,6 +62,7 @@ def write_report(run: Path) -> Path:
         dataset = load_corpus(name, **options)
         assert isinstance(dataset, Dataset)
         parts += _corpus_part(run, name, dataset, classifier)
+    parts += [] if enhancer is None else _enhancer_part(run, enhancer)
     path = run / "report.html"
     temporary = path.with_suffix(".tmp")
     title = f"<title>{html.escape(run.name)}</title><style>{STYLE}</style>"
@@ -86,6 +91,15 @@ def _corpus_part(run: Path, name: str, dataset: Dataset, classifier: Any) -> lis
         _table(head + "\n".join(rows)),
         *[_image(f"plots/{name}_{picture}.png") for picture in pictures],
     ]
+
+
+def _enhancer_part(run: Path, enhancer: Path) -> list[str]:
+    """What judges heard, and pictures of the enhancer's run."""
+    parts, judged = ["<h2>enhancement</h2>"], enhancer / "enhancement.json"
+    if judged.exists():
+        parts.append(_table(enhancement_table(json.loads(judged.read_text()))))
+    pictures = sorted((enhancer / "plots").glob("*.png"))
+    return parts + [_image(os.path.relpath(picture, run)) for picture in pictures]
 
 
 def _draw_mels(

@@ -16,7 +16,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -56,6 +56,18 @@ PROTOCOL_TITLES = {
     "sentence_independent": "unseen sentences",
     "paper": "random 80/20",
 }
+# What was done to the speech, in the order of tables.
+DATA_TITLES = {
+    "original": "original",
+    "vocoder_only": "vocoder only",
+    "autoencoder_only": "autoencoder only",
+    "no_emotion": "noised and denoised, no emotion",
+    "wrong_emotion": "told a wrong emotion",
+    "enhanced": "told the emotion",
+    "enhanced_guessed": "with the recogniser's own guess",
+    "generated": "generated",
+}
+KEPT_TITLES = ("target heard", "speaker", "sentence", "mel, dB", "F0, r")
 
 
 class Provenance(TypedDict):
@@ -454,9 +466,57 @@ def folds_table(records: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join([header, "|---|---|---:|" + "---:|" * len(systems), *rows])
 
 
+def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of what judges hear in enhanced speech, in percent: one row a corpus and condition.
+
+    Each judge of emotion has its WA with the 95 % interval, and all together how often they hear
+    the emotion aimed at; then how often the speaker and the sentence are still named, the mean
+    distance of mels in dB and the correlation of F0.
+    """
+    rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for record in records:
+        if record["task"] in ("clarity", "preservation"):
+            rows.setdefault((record["corpus"], record["data"]), []).append(record)
+    own = [record for row in rows.values() for record in row]
+    judges = sorted({record["judge"] for record in own if record["task"] == "clarity"})
+    header = ["corpus", "sound", *(f"emotion, {judge}" for judge in judges), *KEPT_TITLES]
+    alignment = "|---|---|" + "---:|" * (len(header) - 2)
+    lines = [_enhancement_row(*rows[key], judges=judges) for key in sorted(rows, key=_row_order)]
+    return "\n".join([_join(header), alignment, *lines])
+
+
+def _enhancement_row(*records: Mapping[str, Any], judges: Sequence[str]) -> str:
+    heard = {r["judge"]: r["metrics"] for r in records if r["task"] == "clarity"}
+    kept = next((r["metrics"] for r in records if r["task"] == "preservation"), {})
+    targets = [metrics["target_WA"] for metrics in heard.values()]
+    corpus, data = records[0]["corpus"], records[0]["data"]
+    cells = [
+        CORPUS_TITLES.get(corpus, corpus),
+        DATA_TITLES[data],
+        *(format_rate(heard.get(judge, {}), "WA") for judge in judges),
+        f"{100 * sum(targets) / len(targets):.1f}" if targets else "",
+        *(format_rate(kept, name) for name in ("speaker_WA", "sentence_WA")),
+        *(f"{kept[m]:.2f}" if m in kept else "" for m in ("mel_distance_db", "f0_correlation")),
+    ]
+    return _join(cells)
+
+
+def _row_order(key: tuple[str, str]) -> tuple[int, str, int]:
+    corpora, (corpus, data) = list(CORPUS_TITLES), key
+    place = corpora.index(corpus) if corpus in corpora else len(corpora)
+    return place, corpus, list(DATA_TITLES).index(data)
+
+
+TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
+    "recognition": lambda records: markdown_table(records, paper_records()),
+    "folds": folds_table,
+    "enhancement": enhancement_table,
+}
+
+
 def render_table(name: str, records: Sequence[Record]) -> str:
-    """The text of a table by the name of its markers, `"recognition"` or `"folds"`."""
-    return folds_table(records) if name == "folds" else markdown_table(records, paper_records())
+    """The text of a table by the name of its markers, one of `TABLES`."""
+    return TABLES[name](records)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -479,9 +539,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m evaluation.results", description=main.__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records")
     parser.add_argument("--readme", type=Path, default=Path("README.md"), help="page with markers")
-    parser.add_argument(
-        "--tables", nargs="+", default=["recognition"], choices=["recognition", "folds"]
-    )
+    parser.add_argument("--tables", nargs="+", default=["recognition"], choices=list(TABLES))
     parser.add_argument(
         "--check", action="store_true", help="change nothing, exit 1 if out of date"
     )

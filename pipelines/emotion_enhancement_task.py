@@ -83,14 +83,15 @@ class EmotionEnhancementTask(Pipeline):
         """Recordings are read by the diffusion pipeline."""
         return {"audio": inputs}
 
-    def _forward(self, model_inputs: dict[str, Any], **kwargs: Any) -> Any:
+    def _forward(self, model_inputs: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         with torch.no_grad():
-            return self.model(model_inputs["audio"], **kwargs)
-
-    def postprocess(self, model_outputs: Any) -> dict[str, Any]:
-        """The waveform, its rate in Hz and the emotion aimed at."""
+            output = self.model(model_inputs["audio"], **kwargs)
         return {
-            "audio": model_outputs.audios[0],
-            "sampling_rate": model_outputs.sampling_rate,
-            "emotion": model_outputs.emotions[0],
+            "audio": output.audios[0],
+            "sampling_rate": output.sampling_rate,
+            "emotion": output.emotions[0],
         }
+
+    def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:
+        """The waveform, its rate in Hz and the emotion aimed at."""
+        return dict(model_outputs)
