@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 import torch
@@ -206,7 +207,7 @@ def make_row(
     return {
         **given,
         "audio": encode(output.audios[0], output.sampling_rate, given["audio"]["path"]),
-        "mel": output.log_mels[0].numpy().astype(np.float16).tolist(),
+        "mel": output.log_mels[0].tolist(),
         "target_emotion": pipe.emotions.index(output.emotions[0]),
         "seed": seed,
         "settings": json.dumps(settings),
@@ -232,23 +233,23 @@ def write_shard(file: Path, source: Dataset, rows: Sequence[dict[str, Any]]) -> 
         {
             **source.features,
             "audio": Audio(decode=False),
-            "mel": List(List(Value("float16"))),
+            "mel": List(List(Value("float32"))),
             "target_emotion": ClassLabel(names=list(EMOTIONS)),
             "seed": Value("int64"),
             "settings": Value("string"),
         }
     )
-    columns = {name: [row[name] for row in rows] for name in features}
-    table = Dataset.from_dict(columns, features=features).with_format("arrow")[:]
+    # `Dataset.from_list` would encode audio, which needs torchcodec.
+    table = pa.Table.from_pylist(list(rows), schema=features.arrow_schema)
     temporary = file.with_name(f".{file.name}.tmp")
-    pq.write_table(table.cast(features.arrow_schema), temporary)
+    pq.write_table(table, temporary)
     os.replace(temporary, file)
 
 
 def finish(folder: Path, source: Dataset, options: argparse.Namespace) -> None:
     """The sheet of spectrograms and the dataset card."""
-    made = load_dataset("parquet", data_files=str(folder / "data" / "*.parquet"), split="train")
-    draw_sheet(folder / "sheet.png", source, made, options)
+    shards = sorted((folder / "data").glob("*.parquet"))
+    draw_sheet(folder / "sheet.png", source, shards, options)
     corpora = set(source["corpus"]) if "corpus" in source.column_names else {"unknown"}
     name = options.corpus.partition("=")[0] if options.corpus else Path(options.dataset).name
     data = DatasetCardData(
@@ -262,27 +263,39 @@ def finish(folder: Path, source: Dataset, options: argparse.Namespace) -> None:
     content = CARD.format(
         yaml=data.to_yaml(),
         title=data.pretty_name,
-        rows=len(made),
+        rows=len(source) * options.copies,
         source=f"`{name}`",
         settings=json.dumps(settings, indent=2),
     )
     DatasetCard(content).save(folder / "README.md")
 
 
-def draw_sheet(path: Path, source: Dataset, made: Dataset, options: argparse.Namespace) -> None:
+def draw_sheet(
+    path: Path, source: Dataset, shards: Sequence[Path], options: argparse.Namespace
+) -> None:
     """The first recording aimed at each emotion, before and after."""
-    extractor = EmotionFeatureExtractor.from_pretrained(
-        options.model, subfolder="feature_extractor"
-    )
+    folder = {"subfolder": "feature_extractor"}
+    extractor = EmotionFeatureExtractor.from_pretrained(options.model, **folder)
     extractor.mean, extractor.std = 0.0, 1.0
-    targets, pairs = made["target_emotion"], {}
-    for index, emotion in enumerate(EMOTIONS):
-        if index in targets:
-            row = list(targets).index(index)
-            wave, rate = decode_audio(source[row // options.copies]["audio"])
+    pairs: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for number, row in enumerate(rows_of(shards)):
+        emotion = EMOTIONS[row["target_emotion"].as_py()]
+        if emotion not in pairs:
+            wave, rate = decode_audio(source[number // options.copies]["audio"])
             before = extractor(wave, sampling_rate=rate, padding=False, truncation=False)
-            pairs[emotion] = (before["input_features"][0], np.asarray(made[row]["mel"], float))
-    plot_enhancement(pairs, path, extractor.sampling_rate, extractor.hop_length)
+            pairs[emotion] = (before["input_features"][0], np.asarray(row["mel"].as_py()))
+        if len(pairs) == len(EMOTIONS):
+            break
+    ordered = {emotion: pairs[emotion] for emotion in EMOTIONS if emotion in pairs}
+    plot_enhancement(ordered, path, extractor.sampling_rate, extractor.hop_length)
+
+
+def rows_of(shards: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Targets and mels, one file in memory at a time, as Arrow scalars."""
+    for shard in shards:
+        table = pq.read_table(shard, columns=["target_emotion", "mel"])
+        for i in range(len(table)):
+            yield {name: table[name][i] for name in table.column_names}
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from diffusers import DiffusionPipeline
 from tqdm.auto import tqdm
 
 from datasets_scripts import EMOTIONS
@@ -158,7 +159,9 @@ def load_fold(run: str, work: Path) -> Fold:
     """An enhancer with the corpora that it was trained and is tested on."""
     settings = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))
     config = from_dict(DiffusionConfig, settings)
-    pipe = EmotionEnhancementPipeline.from_pretrained(f"{run}/model", trust_remote_code=True)
+    saved = DiffusionPipeline.from_pretrained(f"{run}/model", trust_remote_code=True)
+    # The networks of the run, in the pipeline of this checkout.
+    pipe = EmotionEnhancementPipeline(**saved.components)
     pipe.set_progress_bar_config(disable=True)
     pipe.unet.to(memory_format=torch.channels_last)
     folder = work / Path(run).name

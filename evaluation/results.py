@@ -487,7 +487,9 @@ def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
 
 def _enhancement_row(*records: Mapping[str, Any], judges: Sequence[str]) -> str:
     heard = {r["judge"]: r["metrics"] for r in records if r["task"] == "clarity"}
-    kept = next((r["metrics"] for r in records if r["task"] == "preservation"), {})
+    kept: Mapping[str, Any] = next(
+        (r["metrics"] for r in records if r["task"] == "preservation"), {}
+    )
     targets = [metrics["target_WA"] for metrics in heard.values()]
     corpus, data = records[0]["corpus"], records[0]["data"]
     cells = [

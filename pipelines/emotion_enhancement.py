@@ -336,10 +336,10 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         waves = []
         for i, recording in enumerate(recordings):
             samples, given = read_audio(recording, sampling_rate or rate)
-            wave = resample(to_mono(samples), given, rate)
+            wave = to_mono(samples)
             if wave.numel() == 0 or not torch.isfinite(wave).all():
                 raise ValueError(f"Recording {i} is empty or holds NaN, expected finite samples")
-            waves.append(wave)
+            waves.append(resample(wave, given, rate))
         if not waves:
             raise ValueError("Got no recordings, expected at least one")
         return waves
@@ -380,9 +380,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         if reference is None:
             return [self._encode_style(x) for x in features]
         waves = self.read(reference, sampling_rate)
+        if len(waves) not in (1, len(features)):
+            raise ValueError(f"Got {len(waves)} references, expected 1 or {len(features)}")
         styles = [self._style(w, c) for w, c in zip(waves, corpora, strict=False)]
-        if len(styles) not in (1, len(features)):
-            raise ValueError(f"Got {len(styles)} references, expected 1 or {len(features)}")
         return styles * (len(features) // len(styles))
 
     def _style(self, wave: torch.Tensor, corpus: str | None) -> torch.Tensor:

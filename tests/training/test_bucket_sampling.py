@@ -34,7 +34,8 @@ def test_recordings_of_a_batch_are_about_equally_long():
         for crop in batch:
             total += min(LENGTHS[crop.row], MAX_FRAMES)
             lost += min(LENGTHS[crop.row], MAX_FRAMES) - crop.frames
-    assert lost / total < 0.1
+    # Batches of 8 at random would lose 60 %.
+    assert lost / total < 0.15
 
 
 def test_every_epoch_differs_and_a_seed_decides_it():

@@ -83,63 +83,59 @@ def examples(config, corpora, features, vectors, moments):
     return make
 
 
-def rows_with(style, features):
-    """Rows whose recording holds this stretch."""
-    found = []
-    for row in range(len(features.log_mels)):
-        mel = features.load(row)
-        starts = np.flatnonzero(np.isclose(mel[:, 0], style[0, 0], atol=1e-6))
-        stretches = (mel[start : start + len(style)] for start in starts)
-        if any(s.shape == style.shape and np.allclose(s, style, atol=1e-5) for s in stretches):
-            found.append(row)
-    return found
+@pytest.fixture(scope="module")
+def source_of(features):
+    """Finds the one recording that holds a stretch of features."""
+    loaded = [features.load(row) for row in range(len(features.log_mels))]
+    frames = np.concatenate(loaded)
+    rows = np.repeat(np.arange(len(loaded)), [len(mel) for mel in loaded])
 
+    def find(style):
+        style = style.numpy()
+        starts = np.flatnonzero(np.isclose(frames, style[0], atol=1e-5).all(axis=1))
+        stretches = {start: frames[start : start + len(style)] for start in starts}
+        (start,) = (i for i, s in stretches.items() if np.allclose(s, style, atol=1e-5))
+        assert rows[start] == rows[start + len(style) - 1]
+        return int(rows[start])
 
-def speaker(corpora, row):
-    return corpora.dataset["speaker"][row]
+    return find
 
 
 class TestStyle:
     @pytest.mark.parametrize("training", [True, False])
-    def test_is_always_of_the_same_speaker_and_split(self, examples, corpora, features, training):
+    def test_is_always_of_the_same_speaker_and_split(self, examples, corpora, source_of, training):
         made = examples(training)
         split = corpora.fold.train if training else corpora.fold.validation
+        speakers = corpora.dataset["speaker"][:]
         for i, row in enumerate(split):
-            style = made[Crop(row, 16, seed=i)]["style"].numpy()
-            (source,) = rows_with(style, features)
+            source = source_of(made[Crop(row, 16, seed=i)]["style"])
             assert source in split
-            assert speaker(corpora, source) == speaker(corpora, row)
+            assert speakers[source] == speakers[row]
 
     @pytest.mark.parametrize(
         ("probability", "low", "high"), [(0.0, 0, 0), (0.3, 0.1, 0.5), (1.0, 1, 1)]
     )
     def test_is_its_own_as_often_as_asked(
-        self, examples, corpora, features, probability, low, high
+        self, examples, corpora, source_of, probability, low, high
     ):
         made = examples(style_self_probability=probability)
         row = corpora.fold.train[0]
-        own = [
-            rows_with(made[Crop(row, 16, seed)]["style"].numpy(), features) == [row]
-            for seed in range(40)
-        ]
+        own = [source_of(made[Crop(row, 16, seed)]["style"]) == row for seed in range(40)]
         assert low <= np.mean(own) <= high
 
-    def test_comes_with_every_emotion_so_that_it_says_none(self, examples, corpora, features):
+    def test_comes_with_every_emotion_so_that_it_says_none(self, examples, corpora, source_of):
         made, row = examples(style_self_probability=0.0), corpora.fold.train[0]
-        sources = [
-            rows_with(made[Crop(row, 16, seed)]["style"].numpy(), features)[0] for seed in range(80)
-        ]
+        sources = [source_of(made[Crop(row, 16, seed)]["style"]) for seed in range(60)]
         assert set(corpora.targets[sources]) == set(range(len(EMOTIONS)))
 
     def test_somebody_with_one_recording_is_his_own_style(
-        self, config, corpora, features, vectors, moments
+        self, config, corpora, features, vectors, moments, source_of
     ):
         row = corpora.fold.train[0]
         arguments = (config, STRIDE, TIMESTEPS)
         alone = DenoiserExamples(features, corpora, {row: moments[row]}, vectors, *arguments)
         for seed in range(5):
-            style = alone[Crop(row, 16, seed)]["style"].numpy()
-            assert rows_with(style, features) == [row]
+            assert source_of(alone[Crop(row, 16, seed)]["style"]) == row
 
     def test_padding_of_a_batch_is_masked(self, features):
         lengths = (30, 12, 21)
@@ -299,11 +295,12 @@ class TestContent:
         torch.testing.assert_close(content_envelope(brighter), envelope, atol=1e-3, rtol=1e-3)
 
     def test_liveliness_does_not_matter(self, log_mel):
+        """Except in bands that hardly move, which are left quiet."""
         mean = log_mel.mean(dim=0)
-        livelier = mean + 1.5 * (log_mel - mean)
-        torch.testing.assert_close(
-            content_envelope(livelier), content_envelope(log_mel), atol=0.05, rtol=0.05
-        )
+        one, other = (content_envelope(mean + by * (log_mel - mean)) for by in (1.0, 1.5))
+        moving = one.std(dim=0) > 0.99
+        assert moving.sum() >= 10
+        torch.testing.assert_close(one[:, moving], other[:, moving], atol=1e-3, rtol=1e-3)
 
     def test_follows_the_words(self, features, corpora):
         """Renditions of a sentence are more alike than sentences of one voice and emotion."""
