@@ -70,11 +70,11 @@ CONDITIONS = (
     "enhanced",
     "enhanced_guessed",
 )
-STRENGTHS, GUIDANCE_SCALES = (0.3, 0.5, 0.7), (2.0, 4.0)
+STRENGTHS, GUIDANCE_SCALES = (0.4, 0.6, 0.8), (2.0, 4.0, 7.0)
 # What of the original's speaker and sentence accuracy a default has to keep.
 KEPT = 0.95
 # Every so many validation recordings are used to choose the default.
-TRADE_OFF_STEP = 3
+TRADE_OFF_STEP = 4
 
 
 @dataclass(frozen=True)
