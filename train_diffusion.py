@@ -506,7 +506,7 @@ def validate(run: Run) -> dict[str, float]:
     loss, quarter = torch.cat(losses), torch.cat(quarters)
     scores = {"validation_loss": loss.mean().item()}
     if run.stage_name == "denoiser":
-        for i in range(TIMESTEP_QUARTERS):
+        for i in quarter.unique().tolist():
             scores[f"validation_loss_quarter_{i + 1}"] = loss[quarter == i].mean().item()
     return scores
 

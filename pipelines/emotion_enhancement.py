@@ -25,6 +25,7 @@ from .emotion_enhancement_task import CONFIG
 
 INJECTIONS = ("noise", "inversion")
 OUTPUT_TYPES = ("wav", "mel")
+VOCODERS = ("griffin_lim", "source_filter", "hifigan")
 LIBRARIES = ("diffusers", "transformers")
 WINDOW_SECONDS = 10.0
 OVERLAP_SECONDS = 1.0
@@ -214,7 +215,10 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             callback_on_step_end,
         )
         _check(settings, output_type)
+        _check_vocoder(vocoder, hifigan)
         waves = self.read(audio, sampling_rate)
+        if isinstance(generator, list) and len(generator) != len(waves):
+            raise ValueError(f"Got {len(generator)} generators, expected 1 or {len(waves)}")
         corpora = _one_each(corpus, len(waves), "corpora")
         features = [self._features(w, c) for w, c in zip(waves, corpora, strict=True)]
         emotions = self._targets(emotion, features)
@@ -647,6 +651,14 @@ def _check(settings: _Settings, output_type: str) -> None:
         raise ValueError(f"Bad injection '{settings.injection}', expected one of {INJECTIONS}")
     if output_type not in OUTPUT_TYPES:
         raise ValueError(f"Bad output_type '{output_type}', expected one of {OUTPUT_TYPES}")
+
+
+def _check_vocoder(method: str, hifigan: Any) -> None:
+    """Before anything is denoised, not after it."""
+    if method not in VOCODERS:
+        raise ValueError(f"Bad vocoder '{method}', expected one of {VOCODERS}")
+    if method == "hifigan" and hifigan is None:
+        raise ValueError("Got vocoder 'hifigan' without hifigan, expected a model for it")
 
 
 def _steps_to_run(settings: _Settings) -> int:

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import shutil
@@ -498,9 +499,7 @@ class TestErrors:
             train(override)
         assert not (tmp_path / "run").exists()
 
-    @pytest.mark.skipif(
-        train_classifier.importlib.util.find_spec("trackio") is not None, reason="is installed"
-    )
+    @pytest.mark.skipif(importlib.util.find_spec("trackio") is not None, reason="is installed")
     def test_tracker_that_is_not_installed(self, train):
         with pytest.raises(ValueError, match="Tracker 'trackio' is not installed"):
             train("tracker=trackio")

@@ -1,0 +1,659 @@
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+)
+from toy_components import RATE, make_wave
+from toy_enhancer import EMOTIONS, get_dummy_components, make_emotion_encoder
+
+from pipelines import EmotionEnhancementPipeline
+
+FRESH_PROCESS = Path(__file__).parents[1] / "fresh_process_enhancer.py"
+SCHEDULERS = (
+    DDPMScheduler,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+)
+# Half a step of 16-bit sound is 1.5e-5; this is inaudible.
+SAME_SOUND = 1e-3
+# A comparison of the same computation in batches of other sizes.
+SAME_MEL = 2e-3
+WINDOW_FRAMES, WINDOW_BORDERS = 864, (776, 864, 1552, 1640)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def wave():
+    return make_wave(0.5)
+
+
+@pytest.fixture(scope="module")
+def toy_pipe():
+    pipe = EmotionEnhancementPipeline(**get_dummy_components())
+    pipe.set_progress_bar_config(disable=True)
+    return with_scheduler(pipe, DPMSolverMultistepScheduler)
+
+
+@pytest.fixture
+def pipe(toy_pipe):
+    """The same networks; a test may change the scheduler."""
+    scheduler = toy_pipe.scheduler
+    yield toy_pipe
+    toy_pipe.scheduler = scheduler
+
+
+def with_scheduler(pipe, kind):
+    pipe.scheduler = kind.from_config(pipe.scheduler.config)
+    return pipe
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def enhance(pipe, audio, seed=0, **settings):
+    """In few steps, with a generator of its own for every recording."""
+    count = len(audio) if isinstance(audio, list) else 1
+    settings = {
+        "generator": [seeded(seed + i) for i in range(count)],
+        "num_inference_steps": 10,
+        **settings,
+    }
+    return pipe(audio, **settings)
+
+
+def mels(pipe, audio, **settings):
+    return enhance(pipe, audio, output_type="mel", **settings).log_mels
+
+
+def change(pipe, wave, **settings):
+    """What enhancing does to the log-mel of a recording."""
+    (before,) = mels(pipe, wave, strength=0.0)
+    (after,) = mels(pipe, wave, **settings)
+    return after - before
+
+
+def size(change):
+    return change.abs().mean().item()
+
+
+def evaluations(pipe, run):
+    """Shapes of what the denoiser was asked during `run()`."""
+    shapes = []
+    hook = pipe.unet.register_forward_hook(lambda _, given, __: shapes.append(given[0].shape))
+    run()
+    hook.remove()
+    return shapes
+
+
+def encode(wave, rate=RATE):
+    file = io.BytesIO()
+    soundfile.write(file, wave, rate, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+class TestStrength:
+    def test_zero_returns_the_recording(self, pipe, wave):
+        output = enhance(pipe, wave, emotion="fear", strength=0.0, vocoder="source_filter")
+        np.testing.assert_allclose(output.audios[0], wave, atol=SAME_SOUND)
+        extractor = pipe.feature_extractor
+        features = extractor(wave, padding=False)["input_features"][0]
+        expected = extractor.denormalize(torch.from_numpy(features))
+        assert torch.equal(output.log_mels[0], expected)
+
+    def test_zero_asks_the_denoiser_nothing(self, pipe, wave):
+        assert evaluations(pipe, lambda: mels(pipe, wave, emotion="fear", strength=0.0)) == []
+
+    def test_more_changes_more(self, pipe, wave):
+        sizes = [size(change(pipe, wave, emotion="fear", strength=s)) for s in (0.1, 0.3, 0.6, 1.0)]
+        assert sizes == sorted(sizes)
+        assert sizes[0] > 1e-3
+        assert sizes[-1] > 3 * sizes[0]
+
+    def test_is_the_share_of_the_steps_that_are_run(self, pipe, wave):
+        run = [
+            len(evaluations(pipe, lambda s=s: mels(pipe, wave, strength=s, guidance_scale=1.0)))
+            for s in (0.1, 0.45, 1.0)
+        ]
+        assert run == [1, 5, 10]
+
+
+class TestEmotion:
+    def test_another_emotion_gives_another_result(self, pipe, wave):
+        outputs = [mels(pipe, wave, emotion=name)[0] for name in EMOTIONS]
+        for i, one in enumerate(outputs):
+            for other in outputs[i + 1 :]:
+                assert size(one - other) > 1e-4
+
+    def test_none_is_what_the_recogniser_hears(self, pipe):
+        waves = [make_wave(1.0), 0.01 * make_wave(0.6, seed=1), np.zeros(RATE // 2, np.float32)]
+        output = enhance(pipe, waves, output_type="mel")
+        for wave, emotion in zip(waves, output.emotions, strict=True):
+            with torch.no_grad():
+                features = pipe.feature_extractor(wave, return_tensors="pt")
+                heard = int(pipe.classifier(**features).logits.argmax())
+            assert emotion == pipe.classifier.config.id2label[heard]
+        named = mels(pipe, waves, emotion=output.emotions)
+        for one, other in zip(output.log_mels, named, strict=True):
+            assert torch.equal(one, other)
+
+    def test_one_per_recording_some_not_known(self, pipe, wave):
+        output = enhance(pipe, [wave, wave], emotion=["disgust", None], output_type="mel")
+        (heard,) = enhance(pipe, wave, output_type="mel").emotions
+        assert output.emotions == ["disgust", heard]
+
+    def test_without_intensity_and_guidance_it_does_not_matter(self, pipe, wave):
+        settings = {"intensity": 0.0, "guidance_scale": 1.0}
+        one, other = (mels(pipe, wave, emotion=name, **settings)[0] for name in ("anger", "fear"))
+        torch.testing.assert_close(one, other)
+
+    def test_intensity_leads_away_from_no_emotion(self, pipe, wave):
+        settings = {"emotion": "anger", "guidance_scale": 1.0}
+        none, some, more = (
+            mels(pipe, wave, intensity=intensity, **settings)[0] for intensity in (0.0, 1.0, 3.0)
+        )
+        assert 1e-5 < size(some - none) < size(more - none)
+
+    def test_guidance_leads_further(self, pipe, wave):
+        none = mels(pipe, wave, emotion="anger", intensity=0.0, guidance_scale=1.0)[0]
+        sizes = [
+            size(mels(pipe, wave, emotion="anger", guidance_scale=scale)[0] - none)
+            for scale in (1.0, 3.0)
+        ]
+        assert sizes[1] > 1.5 * sizes[0]
+
+    def test_no_guidance_is_no_second_pass(self, pipe, wave):
+        counts = [
+            len(evaluations(pipe, lambda s=s: mels(pipe, wave, guidance_scale=s, strength=0.4)))
+            for s in (1.0, 2.0)
+        ]
+        assert counts == [4, 8]
+
+    def test_corpus_selects_its_statistics(self, pipe, wave):
+        one, other = (change(pipe, wave, emotion="anger", corpus=c) for c in ("emodb", "ravdess"))
+        assert size(one - other) > 0.01
+        torch.testing.assert_close(one, change(pipe, wave, emotion="anger"))
+
+    def test_style_of_a_reference(self, pipe, wave):
+        settings = {"emotion": "anger", "strength": 0.8}
+        own = change(pipe, wave, **settings)
+        torch.testing.assert_close(own, change(pipe, wave, reference=wave, **settings))
+        reference = 0.05 * np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
+        assert size(change(pipe, wave, reference=reference, **settings) - own) > 1e-4
+
+
+class TestRandomness:
+    @pytest.mark.parametrize("kind", SCHEDULERS)
+    def test_a_seed_decides_everything(self, pipe, wave, kind):
+        with_scheduler(pipe, kind)
+        first, again = (enhance(pipe, wave, seed=3, emotion="anger") for _ in range(2))
+        np.testing.assert_array_equal(first.audios[0], again.audios[0])
+        other = mels(pipe, wave, seed=4, emotion="anger")[0]
+        assert size(other - first.log_mels[0]) > 0.01
+
+    @pytest.mark.parametrize("kind", [DDPMScheduler, DPMSolverMultistepScheduler])
+    def test_batch_equals_one_by_one(self, pipe, kind):
+        """Lengths differ, one frame or many, and so that 0 to 3 frames are padded."""
+        with_scheduler(pipe, kind)
+        waves = [make_wave(s, seed=i) for i, s in enumerate((0.5, 1.2, 0.511, 0.5, 0.53, 0.05))]
+        emotions = list(EMOTIONS)
+        together = enhance(pipe, waves, emotion=emotions, seed=20, num_inference_steps=5)
+        for i, (wave, emotion) in enumerate(zip(waves, emotions, strict=True)):
+            alone = enhance(pipe, wave, emotion=emotion, seed=20 + i, num_inference_steps=5)
+            torch.testing.assert_close(
+                together.log_mels[i], alone.log_mels[0], atol=SAME_MEL, rtol=0
+            )
+            np.testing.assert_allclose(together.audios[i], alone.audios[0], atol=0.01)
+            assert len(together.audios[i]) == len(wave)
+
+    def test_recordings_of_a_batch_get_noise_of_their_own(self, pipe, wave):
+        one, other = mels(pipe, [wave, wave], emotion="anger", generator=seeded())
+        assert size(one - other) > 0.01
+
+
+class TestInversion:
+    @pytest.mark.parametrize("strength", [0.1, 0.3])
+    def test_is_closer_to_the_recording_than_noise(self, pipe, wave, strength):
+        with_scheduler(pipe, DDIMScheduler)
+        settings = {
+            "emotion": "anger",
+            "strength": strength,
+            "intensity": 0.0,
+            "guidance_scale": 1.0,
+            "num_inference_steps": 40,
+        }
+        drawn, found = (
+            size(change(pipe, wave, injection=injection, **settings))
+            for injection in ("noise", "inversion")
+        )
+        assert found < 0.05 * drawn
+        assert found < 0.01
+
+    def test_finer_steps_are_more_faithful(self, pipe, wave):
+        with_scheduler(pipe, DDIMScheduler)
+        settings = {"injection": "inversion", "intensity": 0.0, "guidance_scale": 1.0}
+        coarse, fine = (
+            size(change(pipe, wave, strength=0.4, num_inference_steps=n, **settings))
+            for n in (5, 40)
+        )
+        assert fine < 0.5 * coarse
+
+    def test_draws_nothing(self, pipe, wave):
+        with_scheduler(pipe, DDIMScheduler)
+        one, other = (mels(pipe, wave, injection="inversion", seed=seed)[0] for seed in (1, 2))
+        torch.testing.assert_close(one, other)
+
+    def test_emotion_steers_it(self, pipe, wave):
+        with_scheduler(pipe, DDIMScheduler)
+        settings = {"injection": "inversion", "strength": 0.5}
+        none = change(pipe, wave, emotion="anger", intensity=0.0, guidance_scale=1.0, **settings)
+        angry = change(pipe, wave, emotion="anger", guidance_scale=8.0, **settings)
+        assert size(angry - none) > size(none)
+
+
+class TestSchedulers:
+    @pytest.mark.parametrize("kind", SCHEDULERS)
+    @pytest.mark.parametrize("strength", [0.05, 0.4, 1.0])
+    def test_any_runs(self, pipe, wave, kind, strength):
+        output = enhance(with_scheduler(pipe, kind), wave, emotion="sadness", strength=strength)
+        assert output.sampling_rate == RATE
+        (sound,) = output.audios
+        assert sound.shape == wave.shape
+        assert np.isfinite(sound).all()
+        assert np.abs(sound).max() <= 1
+        assert output.log_mels[0].isfinite().all()
+
+    def test_deterministic_ones_agree_in_fine_steps(self, pipe, wave):
+        """They solve the same equation, from the same noise."""
+        solved = [
+            mels(
+                with_scheduler(pipe, kind),
+                wave,
+                emotion="anger",
+                strength=0.4,
+                num_inference_steps=50,
+                guidance_scale=1.0,
+            )[0]
+            for kind in (DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler)
+        ]
+        typical = size(change(pipe, wave, emotion="anger", strength=0.4))
+        for other in solved[1:]:
+            assert size(solved[0] - other) < 0.2 * typical
+
+
+class TestCallback:
+    def test_sees_every_step(self, pipe, wave):
+        steps, timesteps = [], []
+
+        def note(given, step, timestep, tensors):
+            assert given is pipe
+            assert set(tensors) == {"latents"}
+            steps.append(step)
+            timesteps.append(int(timestep))
+
+        mels(pipe, wave, strength=0.4, callback_on_step_end=note)
+        assert steps == [0, 1, 2, 3]
+        assert timesteps == sorted(timesteps, reverse=True)
+        assert timesteps[0] < 500
+
+    def test_can_change_the_latents(self, pipe, wave):
+        untouched, changed = (
+            mels(pipe, wave, callback_on_step_end=callback)[0]
+            for callback in (
+                lambda *_: None,
+                lambda pipe, step, t, tensors: {"latents": tensors["latents"] + 1.0},
+            )
+        )
+        assert torch.equal(untouched, mels(pipe, wave)[0])
+        assert size(changed - untouched) > 0.1
+
+
+class TestGenerate:
+    @pytest.mark.parametrize("seconds", [0.3, 1.0, 10.0])
+    def test_is_as_long_as_asked(self, pipe, wave, seconds):
+        """To a frame, of 12 ms."""
+        output = pipe.generate(
+            wave, "anger", seconds=seconds, num_inference_steps=2, generator=seeded()
+        )
+        (sound,) = output.audios
+        assert abs(len(sound) - seconds * RATE) <= pipe.feature_extractor.hop_length
+        assert np.isfinite(sound).all()
+        assert output.emotions == ["anger"]
+
+    def test_depends_on_seed_emotion_and_reference(self, pipe, wave):
+        def generate(reference=wave, emotion="anger", seed=0):
+            output = pipe.generate(
+                reference,
+                emotion,
+                seconds=0.5,
+                num_inference_steps=4,
+                output_type="mel",
+                generator=seeded(seed),
+            )
+            assert output.audios == []
+            return output.log_mels[0]
+
+        first = generate()
+        assert torch.equal(first, generate())
+        assert size(first - generate(seed=1)) > 0.01
+        assert size(first - generate(emotion="fear")) > 1e-4
+        assert size(first - generate(reference=0.01 * make_wave(0.7, seed=4))) > 1e-4
+
+    @pytest.mark.parametrize("seconds", [0.0, -1.0, 10.1, float("nan")])
+    def test_impossible_lengths_are_refused(self, pipe, wave, seconds):
+        with pytest.raises(ValueError, match=f"Bad seconds {seconds}, expected more than 0 and up"):
+            pipe.generate(wave, "anger", seconds=seconds)
+
+    def test_unknown_emotion(self, pipe, wave):
+        with pytest.raises(ValueError, match=r"Bad emotion 'joy', expected one of \['neutral'"):
+            pipe.generate(wave, "joy")
+
+
+def test_reconstruction_is_the_autoencoder_alone(pipe):
+    wave = make_wave()[: 83 * 256 + 10]
+    outputs = []
+    assert evaluations(pipe, lambda: outputs.append(pipe.reconstruct(wave))) == []
+    assert outputs[0].audios[0].shape == wave.shape
+    features = pipe.feature_extractor(wave, padding=False)["input_features"][0]
+    assert len(features) == 84
+    with torch.no_grad():
+        latents = pipe.vae.encode(torch.from_numpy(features).T[None, None]).latent_dist.mode()
+        decoded = pipe.vae.decode(latents).sample[0, 0].T
+    expected = pipe.feature_extractor.denormalize(decoded)
+    torch.testing.assert_close(outputs[0].log_mels[0], expected, atol=1e-3, rtol=0)
+
+
+class TestLength:
+    @pytest.mark.parametrize("samples", [1, 255, 256, 1101, 4405, 22_025, 22_026])
+    def test_is_kept(self, pipe, samples):
+        wave = make_wave(1.1)[:samples]
+        output = enhance(pipe, wave, emotion="anger", num_inference_steps=3)
+        (sound,) = output.audios
+        assert len(sound) == samples
+        assert np.isfinite(sound).all()
+        assert len(output.log_mels[0]) == samples // 256 + 1
+
+    @pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
+    def test_is_kept_at_other_rates(self, pipe, rate):
+        given = {"array": make_wave(0.5, rate), "sampling_rate": rate}
+        (sound,) = enhance(pipe, given, emotion="anger", num_inference_steps=2).audios
+        assert len(sound) / RATE == pytest.approx(0.5, abs=1e-3)
+
+    def test_silence_stays_quiet_and_finite(self, pipe):
+        silence = np.zeros(RATE // 2, np.float32)
+        output = enhance(pipe, silence, emotion="anger", num_inference_steps=3)
+        assert np.isfinite(output.audios[0]).all()
+        filtered = enhance(
+            pipe, silence, emotion="anger", num_inference_steps=3, vocoder="source_filter"
+        )
+        assert np.abs(filtered.audios[0]).max() < 1e-3
+
+    def test_clipped_sound_does_not_clip_further(self, pipe):
+        clipped = np.sign(make_wave(0.5)).astype(np.float32)
+        for method in ("griffin_lim", "source_filter"):
+            output = enhance(pipe, clipped, emotion="anger", num_inference_steps=3, vocoder=method)
+            assert np.isfinite(output.audios[0]).all()
+            assert np.abs(output.audios[0]).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def swell():
+    """25 s of steady tones, one growing and one fading, so that frames change slowly."""
+    time = np.arange(25 * RATE) / RATE
+    growing = 0.01 * 10 ** (1.5 * time / 25) * np.sin(2 * np.pi * 300 * time)
+    fading = 0.003 * np.sin(2 * np.pi * 3000 * time) * (25 - time) / 25
+    return (growing + fading).astype(np.float32)
+
+
+class TestLongRecordings:
+    def test_ten_seconds_are_one_window(self, pipe):
+        """Nothing is faded: the whole is denoised at once, as it is when it is short."""
+        wave = make_wave(10.0)
+        run = evaluations(
+            pipe, lambda: mels(pipe, wave, emotion="anger", num_inference_steps=2, strength=0.5)
+        )
+        assert [shape[0] for shape in run] == [1, 1]
+        assert {shape[-1] * pipe.stride for shape in run} == {WINDOW_FRAMES}
+        assert len(mels(pipe, wave, strength=0.0)[0]) == 861
+
+    @pytest.mark.parametrize("seconds", [10.0, 10.02, 10.06, 19.02, 19.1])
+    def test_around_the_length_of_windows_every_frame_is_changed(self, pipe, seconds):
+        settings = {"emotion": "anger", "num_inference_steps": 2, "strength": 0.5}
+        changed = change(pipe, make_wave(seconds), **settings)
+        assert changed.isfinite().all()
+        assert changed.abs().mean(dim=1).min() > 1e-3
+
+    def test_memory_is_that_of_a_window(self, pipe, swell):
+        run = evaluations(pipe, lambda: mels(pipe, swell, num_inference_steps=1, strength=1.0))
+        assert max(shape[-1] for shape in run) * pipe.stride == WINDOW_FRAMES
+
+    def test_no_seams(self, pipe, swell):
+        """Near the ends of windows no frame steps by 0.3 of the typical change.
+
+        Without noise and on slowly changing tones, nothing but a seam could make a step; without
+        a fade they are larger than the change itself.
+        """
+        with_scheduler(pipe, DDIMScheduler)
+        changed = change(
+            pipe,
+            swell,
+            emotion="anger",
+            injection="inversion",
+            num_inference_steps=5,
+            strength=0.4,
+            guidance_scale=8.0,
+        )
+        steps = changed.diff(dim=0).abs().mean(dim=1)
+        near = torch.cat([steps[border - 12 : border + 12] for border in WINDOW_BORDERS])
+        assert near.max() < 0.3 * size(changed)
+
+    def test_noise_is_as_rough_near_the_ends_of_windows_as_elsewhere(self, pipe, swell):
+        changed = change(pipe, swell, emotion="anger", num_inference_steps=3, strength=0.4)
+        steps = changed.diff(dim=0).abs().mean(dim=1)
+        near = torch.cat([steps[border - 12 : border + 12] for border in WINDOW_BORDERS])
+        print(
+            "ROUGH", near.max().item(), near.mean().item(), steps.max().item(), steps.mean().item()
+        )
+        assert near.max() <= steps.quantile(0.999)
+        assert near.mean() == pytest.approx(steps.mean().item(), rel=0.3)
+
+
+class TestInputs:
+    @pytest.fixture
+    def file(self, wave, tmp_path):
+        path = tmp_path / "clip.wav"
+        path.write_bytes(encode(wave))
+        return path
+
+    @pytest.mark.parametrize(
+        "give",
+        [
+            lambda file: str(file),
+            lambda file: file,
+            lambda file: file.read_bytes(),
+            lambda file: {"audio": {"bytes": file.read_bytes(), "path": None}, "emotion": 3},
+            lambda file: {"audio": {"bytes": None, "path": str(file)}, "speaker": "03"},
+            lambda file: {"array": soundfile.read(file, dtype="float32")[0], "sampling_rate": RATE},
+            lambda file: torch.from_numpy(soundfile.read(file, dtype="float32")[0]),
+            lambda file: soundfile.read(file)[0].tolist(),
+            lambda file: np.stack([soundfile.read(file)[0]] * 2),
+            lambda file: [file],
+        ],
+        ids=[
+            "string",
+            "path",
+            "bytes",
+            "row",
+            "path_row",
+            "mapping",
+            "tensor",
+            "numbers",
+            "stereo",
+            "list",
+        ],
+    )
+    def test_are_accepted_alike(self, pipe, wave, file, give):
+        settings = {"emotion": "anger", "num_inference_steps": 3}
+        (expected,) = mels(pipe, wave, **settings)
+        (given,) = mels(pipe, give(file), **settings)
+        torch.testing.assert_close(given, expected, atol=1e-4, rtol=1e-4)
+
+    def test_arrays_are_at_the_rate_that_is_named(self, pipe):
+        slow = make_wave(0.5, 16_000)
+        settings = {"emotion": "anger", "num_inference_steps": 2}
+        (named,) = mels(pipe, slow, sampling_rate=16_000, **settings)
+        (mapped,) = mels(pipe, {"array": slow, "sampling_rate": 16_000}, **settings)
+        assert torch.equal(named, mapped)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"emotion": "joy"}, r"Bad emotion 'joy', expected one of \['neutral', 'happiness',"),
+            ({"emotion": ["anger", "fear"]}, "Got 2 emotions, expected 1 or 1"),
+            ({"emotion": []}, "Got 0 emotions, expected 1"),
+            ({"corpus": "iemocap"}, r"Bad corpus 'iemocap', expected one of \['emodb', 'ravdess'"),
+            ({"corpus": ["emodb", "emodb"]}, "Got 2 corpora, expected 1"),
+            ({"strength": 1.5}, r"Bad strength 1\.5, expected 0 to 1"),
+            ({"strength": -0.1}, r"Bad strength -0\.1, expected 0 to 1"),
+            ({"strength": float("nan")}, "Bad strength nan, expected 0 to 1"),
+            ({"guidance_scale": float("inf")}, "Bad guidance_scale inf, expected 0 or more"),
+            ({"intensity": -1.0}, r"Bad intensity -1\.0, expected 0 or more"),
+            ({"num_inference_steps": 0}, "Bad num_inference_steps 0, expected 1 or more"),
+            ({"injection": "magic"}, r"Bad injection 'magic', expected one of \('noise', 'inv"),
+            ({"output_type": "mp3"}, r"Bad output_type 'mp3', expected one of \('wav', 'mel'\)"),
+            ({"vocoder": "robot"}, r"Bad method 'robot', expected one of \['griffin_lim'"),
+            ({"reference": [np.ones(900), np.ones(900)]}, "Got 2 references, expected 1"),
+        ],
+    )
+    def test_settings(self, pipe, wave, settings, message):
+        with pytest.raises(ValueError, match=message):
+            pipe(wave, **{"num_inference_steps": 2} | settings)
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (np.zeros(0), "Recording 0 is empty or holds NaN, expected finite samples"),
+            ([make_wave(0.1), np.array([0.1, np.nan])], "Recording 1 is empty or holds NaN"),
+            (np.array([0.1, np.inf]), "Recording 0 is empty or holds NaN"),
+            ([], "Got no recordings, expected at least one"),
+            (b"not a sound", "Cannot decode '11 bytes' .*, expected wav, flac, ogg or mp3"),
+            ({"array": np.ones(9)}, "Got 'array' without 'sampling_rate', expected both"),
+            ({"array": np.zeros(0), "sampling_rate": 16_000}, "Recording 0 is empty"),
+            (np.zeros(9, dtype=np.int64), "Bad type torch.int64, expected floating point"),
+        ],
+        ids=lambda value: None if isinstance(value, str) else "given",
+    )
+    def test_recordings(self, pipe, given, message):
+        with pytest.raises(ValueError, match=message):
+            pipe(given, num_inference_steps=1)
+
+    def test_missing_file_is_named(self, pipe, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"gone\.wav"):
+            pipe(tmp_path / "gone.wav")
+
+    def test_nothing_is_computed_for_an_unknown_emotion(self, pipe, wave):
+        def run():
+            with pytest.raises(ValueError, match="Bad emotion"):
+                pipe([wave, wave], emotion=["anger", "joy"])
+
+        assert evaluations(pipe, run) == []
+
+    def test_classifier_with_other_labels(self):
+        components = get_dummy_components()
+        encoder = make_emotion_encoder(components["classifier"].config.embedding_dim)
+        components["emotion_encoder"] = encoder
+        components["classifier"].config.id2label[3] = "boredom"
+        message = r"Bad classifier with labels \[.*'boredom'.*\], expected those of .*'anger'"
+        with pytest.raises(ValueError, match=message):
+            EmotionEnhancementPipeline(**components)
+
+
+@pytest.fixture(scope="module")
+def folder(toy_pipe, tmp_path_factory):
+    """What a training run would send to the Hub."""
+    folder = tmp_path_factory.mktemp("hub") / "enhancer"
+    toy_pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(toy_pipe, wave):
+    settings = {"num_inference_steps": 4, "generator": seeded(7)}
+    return toy_pipe(wave, emotion="anger", **settings).audios[0]
+
+
+@pytest.fixture(scope="module")
+def stranger(folder, wave, tmp_path_factory):
+    """Folder in which somebody without this project, and with an empty cache, has used it."""
+    work = tmp_path_factory.mktemp("stranger")
+    np.save(work / "wave.npy", wave)
+    process = subprocess.run(
+        # Isolated: neither the current folder, nor the script's, nor PYTHONPATH is searched.
+        [sys.executable, "-I", FRESH_PROCESS, folder],
+        cwd=work,
+        env={"PATH": "", "HF_HOME": str(work / "cache"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert process.returncode == 0, process.stderr
+    return work
+
+
+class TestSaved:
+    def test_stranger_hears_the_same(self, stranger, expected):
+        report = json.loads((stranger / "report.json").read_text())
+        assert report["importable"] == []
+        assert report["pipelines"] == ["EmotionEnhancementPipeline"] * 2
+        assert report["scheduler"] == "DPMSolverMultistepScheduler"
+        np.testing.assert_allclose(np.load(stranger / "first.npy"), expected, atol=1e-5)
+
+    def test_and_from_what_they_saved_again(self, stranger, folder, expected):
+        np.testing.assert_allclose(np.load(stranger / "second.npy"), expected, atol=1e-5)
+        files = [
+            {str(path.relative_to(where)) for path in where.rglob("*") if path.is_file()}
+            for where in (folder, stranger / "again")
+        ]
+        assert files[1] == files[0]
+
+    def test_what_they_saved_loads_here(self, stranger, wave, expected):
+        loaded = DiffusionPipeline.from_pretrained(stranger / "again", trust_remote_code=True)
+        output = loaded(wave, emotion="anger", num_inference_steps=4, generator=seeded(7))
+        np.testing.assert_allclose(output.audios[0], expected, atol=1e-5)
+
+    def test_safetensors_and_no_pickle(self, folder):
+        suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
+        assert suffixes == {".safetensors", ".json", ".py"}
+        code = "".join(path.read_text() for path in folder.rglob("*.py"))
+        for name in ("modeling", "pipelines", "training", "datasets_scripts"):
+            assert f"from {name}" not in code
+            assert f"import {name}" not in code
+
+    def test_class_loads_it_too(self, folder, wave, expected):
+        loaded = EmotionEnhancementPipeline.from_pretrained(folder, trust_remote_code=True)
+        output = loaded(wave, emotion="anger", num_inference_steps=4, generator=seeded(7))
+        np.testing.assert_allclose(output.audios[0], expected, atol=1e-5)
+
+    def test_push_to_hub_is_a_method(self, toy_pipe, tmp_path):
+        with pytest.raises(ValueError, match="expected a call of the method push_to_hub"):
+            toy_pipe.save_pretrained(tmp_path / "folder", push_to_hub=True)
+        assert not (tmp_path / "folder").exists()
