@@ -47,6 +47,7 @@ SETTINGS = (
     "intensity",
     "num_inference_steps",
     "injection",
+    "anchor",
     "vocoder",
     "shard_size",
     "seed",
@@ -109,11 +110,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--emotion", default=OWN, help=f"{OWN} (each its label), {GUESS}, or one for all"
     )
     parser.add_argument("--copies", type=int, default=1, help="versions of each recording")
-    parser.add_argument("--strength", type=float, default=0.5)
-    parser.add_argument("--guidance_scale", type=float, default=3.0)
+    parser.add_argument("--strength", type=float, default=0.8)
+    parser.add_argument("--guidance_scale", type=float, default=4.0)
     parser.add_argument("--intensity", type=float, default=1.0)
-    parser.add_argument("--num_inference_steps", type=int, default=20)
+    parser.add_argument("--num_inference_steps", type=int, default=12)
     parser.add_argument("--injection", default="noise")
+    parser.add_argument("--anchor", default="no_emotion")
     parser.add_argument("--vocoder", default="griffin_lim")
     parser.add_argument("--shard_size", type=int, default=64, help="recordings of a file")
     parser.add_argument("--seed", type=int, default=0)
@@ -190,7 +192,7 @@ def make_row(
     given = source[row]
     seed = (options.seed * 1_000_003 + row) * options.copies + copy
     names = ("strength", "guidance_scale", "intensity", "num_inference_steps", "injection")
-    settings = {name: getattr(options, name) for name in (*names, "vocoder")}
+    settings = {name: getattr(options, name) for name in (*names, "anchor", "vocoder")}
     emotion: str | None = options.emotion
     if emotion == OWN:
         emotion = source.features["emotion"].int2str(given["emotion"])

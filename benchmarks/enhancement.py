@@ -24,7 +24,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,8 @@ CONDITIONS = (
     "enhanced",
     "enhanced_guessed",
 )
-STRENGTHS, GUIDANCE_SCALES = (0.4, 0.6, 0.8), (2.0, 4.0, 7.0)
 # What of the original's speaker and sentence accuracy a default has to keep.
 KEPT = 0.95
-# Every so many validation recordings are used to choose the default.
-TRADE_OFF_STEP = 4
 
 
 @dataclass(frozen=True)
@@ -103,6 +100,7 @@ class Settings:
     guidance_scale: float
     num_inference_steps: int
     injection: str
+    anchor: str
     vocoder: str
     seed: int
 
@@ -145,11 +143,15 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("outputs/enhancement"))
     parser.add_argument("--output", type=Path, default=Path("results/enhancement.json"))
     parser.add_argument("--trade_off", action="store_true", help="try settings on validation")
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0.4, 0.6, 0.8])
+    parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 4.0, 7.0])
     parser.add_argument("--plots", type=Path, default=Path("results/plots"))
-    parser.add_argument("--strength", type=float, default=0.5)
-    parser.add_argument("--guidance_scale", type=float, default=3.0)
-    parser.add_argument("--num_inference_steps", type=int, default=16)
+    parser.add_argument("--share", type=float, default=1.0, help="of the recordings, at random")
+    parser.add_argument("--strength", type=float, default=0.8)
+    parser.add_argument("--guidance_scale", type=float, default=4.0)
+    parser.add_argument("--num_inference_steps", type=int, default=12)
     parser.add_argument("--injection", default="noise")
+    parser.add_argument("--anchor", default="no_emotion")
     parser.add_argument("--vocoder", default="griffin_lim")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
@@ -190,6 +192,13 @@ def describe_rows(fold: Fold, rows: Sequence[int]) -> Clips:
         speakers=[f"{c} {s}" for c, s in zip(corpora, columns["speaker"], strict=True)],
         sentences=[f"{c} {s}" for c, s in zip(corpora, columns["sentence"], strict=True)],
     )
+
+
+def some_clips(fold: Fold, rows: Sequence[int], options: argparse.Namespace) -> Clips:
+    """A random share of the recordings: files in order alternate between speakers or takes."""
+    clips = load_clips(fold, rows)
+    order = np.random.default_rng(options.seed).permutation(len(clips.rows))
+    return clips.take(sorted(order[: max(1, round(options.share * len(order)))].tolist()))
 
 
 # --- Judges --------------------------------------------------------------------------------------
@@ -313,7 +322,7 @@ def make_condition(
     if condition == "vocoder_only":
         options = {"strength": 0.0}
     elif condition == "no_emotion":
-        options = {"intensity": 0.0, "guidance_scale": 1.0}
+        options = {"intensity": 0.0, "guidance_scale": 1.0, "anchor": "source"}
     elif condition == "wrong_emotion":
         emotions = wrong_emotions(clips.emotions, settings.seed)
     elif condition == "enhanced_guessed":
@@ -348,6 +357,7 @@ def enhance(
         "guidance_scale": settings.guidance_scale,
         "num_inference_steps": settings.num_inference_steps,
         "injection": settings.injection,
+        "anchor": settings.anchor,
         "vocoder": settings.vocoder,
     }
     with torch.autocast("cpu", torch.bfloat16):
@@ -365,7 +375,7 @@ def wrong_emotions(emotions: Iterable[str], seed: int) -> list[str]:
 
 def measure(fold: Fold, panel: Panel, options: argparse.Namespace) -> None:
     """Make all conditions of the test recordings and note what the judges hear."""
-    clips = load_clips(fold, fold.corpora.fold.test)
+    clips = some_clips(fold, fold.corpora.fold.test, options)
     settings = settings_of(options)
     for condition in CONDITIONS:
         report = fold.folder / f"{condition}.json"
@@ -427,8 +437,8 @@ def draw_examples(fold: Fold, clips: Clips, waves: Sequence[np.ndarray], plots: 
 
 def settings_of(options: argparse.Namespace, **changed: Any) -> Settings:
     """Settings of the command line, some of them changed."""
-    names = ("strength", "guidance_scale", "num_inference_steps", "injection", "vocoder", "seed")
-    return Settings(**{name: getattr(options, name) for name in names} | changed)
+    given = {field.name: getattr(options, field.name) for field in fields(Settings)}
+    return Settings(**given | changed)
 
 
 # --- Records -------------------------------------------------------------------------------------
@@ -515,9 +525,8 @@ def identity(table: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 def try_settings(fold: Fold, panel: Panel, options: argparse.Namespace) -> None:
     """Judge several strengths and guidance scales on some validation recordings."""
-    clips = load_clips(fold, fold.corpora.fold.validation)
-    clips = clips.take(range(0, len(clips.rows), TRADE_OFF_STEP))
-    grid = itertools.product(STRENGTHS, GUIDANCE_SCALES)
+    clips = some_clips(fold, fold.corpora.fold.validation, options)
+    grid = itertools.product(options.strengths, options.guidance_scales)
     for strength, scale in [(0.0, 1.0), *grid]:
         name = f"trade_off_{strength:g}_{scale:g}"
         if (fold.folder / f"{name}.json").exists():
@@ -539,7 +548,7 @@ def write_trade_off(
     kept = source["speaker_WA"] + source["sentence_WA"]
     found = [
         point(folders, strength, scale, lambda p: (p["speaker_WA"] + p["sentence_WA"]) / kept)
-        for strength, scale in itertools.product(STRENGTHS, GUIDANCE_SCALES)
+        for strength, scale in itertools.product(options.strengths, options.guidance_scales)
     ]
     points = [p for p in found if p is not None]
     faithful = [p for p in points if p["preservation"] >= KEPT]

@@ -77,7 +77,7 @@ diffusion over mel-spectrograms. {origin}
 from diffusers import DiffusionPipeline
 
 pipe = DiffusionPipeline.from_pretrained("{name}", trust_remote_code=True)
-enhanced = pipe("speech.wav", emotion="anger", strength=0.4)
+enhanced = pipe("speech.wav", emotion="anger")
 audio, rate = enhanced.audios[0], enhanced.sampling_rate
 ```
 

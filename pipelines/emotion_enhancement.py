@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMInverseScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    DiffusionPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
@@ -24,8 +30,12 @@ from .audio_inputs import read_audio, resample, to_mono
 from .emotion_enhancement_task import CONFIG
 
 INJECTIONS = ("noise", "inversion")
+ANCHORS = ("source", "no_emotion")
+NO_EMOTION: dict[str, Any] = {"intensity": 0.0, "guidance_scale": 1.0}
 OUTPUT_TYPES = ("wav", "mel")
 VOCODERS = ("griffin_lim", "source_filter", "hifigan")
+# Steps that DDIM can go both ways.
+INVERTIBLE = {"timestep_spacing": "leading"}
 LIBRARIES = ("diffusers", "transformers")
 WINDOW_SECONDS = 10.0
 OVERLAP_SECONDS = 1.0
@@ -62,7 +72,8 @@ class _Settings:
     intensity: float
     num_inference_steps: int
     injection: str
-    callback: Callable[..., Any] | None
+    anchor: str = "source"
+    callback: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -163,11 +174,12 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         sampling_rate: int | None = None,
         emotion: str | Sequence[str | None] | None = None,
         corpus: str | Sequence[str | None] | None = None,
-        strength: float = 0.4,
-        guidance_scale: float = 2.0,
+        strength: float = 0.8,
+        guidance_scale: float = 4.0,
         intensity: float = 1.0,
-        num_inference_steps: int = 25,
+        num_inference_steps: int = 12,
         injection: str = "noise",
+        anchor: str = "no_emotion",
         reference: Any = None,
         vocoder: str = "griffin_lim",
         hifigan: Any = None,
@@ -193,7 +205,12 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             intensity: How far to go from "no emotion" (0) to the emotion (1), or beyond.
             num_inference_steps: Steps of the whole schedule; `strength` of them are run.
             injection: `"noise"` draws it; `"inversion"` finds the noise that gives the recording
-                back (DDIM inversion, Song et al. 2021), which is more faithful.
+                back without an emotion (DDIM inversion, Song et al. 2021), which is more faithful,
+                and steps with DDIM whatever the scheduler.
+            anchor: What the result is compared with; the difference is added to the recording.
+                `"source"` is its own latents. `"no_emotion"` is what the same noise becomes without
+                an emotion: only the emotion's share of the change remains, for half as much
+                computation again (with a scheduler that draws no noise of its own).
             reference: Recordings whose style is taken instead of the recordings' own.
             vocoder: `"griffin_lim"`, `"source_filter"` or `"hifigan"`.
             hifigan: Vocoder model for `"hifigan"`.
@@ -212,6 +229,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             intensity,
             num_inference_steps,
             injection,
+            anchor,
             callback_on_step_end,
         )
         _check(settings, output_type)
@@ -257,7 +275,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         Raises:
             ValueError: As for a call, or `seconds` outside 0 to 10.
         """
-        settings = _Settings(1.0, guidance_scale, intensity, num_inference_steps, "noise", None)
+        settings = _Settings(1.0, guidance_scale, intensity, num_inference_steps, "noise")
         _check(settings, output_type)
         if not 0 < seconds <= WINDOW_SECONDS:
             raise ValueError(f"Bad seconds {seconds}, expected more than 0 and up to 10")
@@ -424,9 +442,11 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         return [change / weight for change, weight in zip(changes, weights, strict=True)]
 
     def _change(self, windows: Sequence[_Window], settings: _Settings) -> torch.Tensor:
-        """Decoded latents after denoising minus before, `(batch, frames, n_mels)`."""
+        """Decoded latents after denoising minus the anchor, `(batch, frames, n_mels)`."""
         before = self._encode(torch.stack([w.features for w in windows]))
         after = self._denoise(windows, settings, before)
+        if settings.anchor == "no_emotion":
+            before = self._denoise(windows, replace(settings, **NO_EMOTION), before)
         return self._decode(after) - self._decode(before)
 
     @property
@@ -522,39 +542,40 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         target = self.emotion_encoder(emotions, vectors, settings.intensity)
         nothing = self.emotion_encoder(emotions, None, 0.0)
         noise = torch.stack([w.noise for w in windows])
-        timesteps, options = self._timesteps(settings), self._step_options(windows)
+        scheduler = self._scheduler(settings)
+        timesteps, options = self._timesteps(scheduler, settings), _step_options(scheduler, windows)
         if latents is None:
-            latents = noise * self.scheduler.init_noise_sigma
+            latents = noise * scheduler.init_noise_sigma
         elif settings.injection == "inversion":
             latents = self._invert(latents, nothing, style, content, settings)
         else:
-            latents = self.scheduler.add_noise(latents, noise, timesteps[:1].expand(len(latents)))
+            latents = scheduler.add_noise(latents, noise, timesteps[:1].expand(len(latents)))
         for i, t in enumerate(self.progress_bar(timesteps)):
-            prediction = self._predict(latents, t, target, style, content)
+            model_input = scheduler.scale_model_input(latents, t)
+            prediction = self._predict(model_input, t, target, style, content)
             if settings.guidance_scale != 1:
-                free = self._predict(latents, t, nothing, style, content)
+                free = self._predict(model_input, t, nothing, style, content)
                 prediction = free + settings.guidance_scale * (prediction - free)
-            latents = self.scheduler.step(prediction, t, latents, **options).prev_sample
+            latents = scheduler.step(prediction, t, latents, **options).prev_sample
             if settings.callback is not None:
                 given = settings.callback(self, i, t, {"latents": latents})
                 latents = (given or {}).get("latents", latents)
         return latents
 
-    def _step_options(self, windows: Sequence[_Window]) -> dict[str, Any]:
-        """The generator of each window, for schedulers that draw noise and where one was given."""
-        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
-        if not takes_generator or any(w.generator is None for w in windows):
-            return {}
-        return {"generator": [w.generator for w in windows]}
+    def _scheduler(self, settings: _Settings) -> Any:
+        """The pipeline's; inversion goes back the way of DDIM, whatever that is."""
+        if settings.injection == "noise":
+            return self.scheduler
+        return DDIMScheduler.from_config(self.scheduler.config, **INVERTIBLE)
 
-    def _timesteps(self, settings: _Settings) -> torch.Tensor:
+    def _timesteps(self, scheduler: Any, settings: _Settings) -> torch.Tensor:
         """The last `strength` of the schedule."""
-        self.scheduler.set_timesteps(settings.num_inference_steps, device=self._execution_device)
+        scheduler.set_timesteps(settings.num_inference_steps, device=self._execution_device)
         first = settings.num_inference_steps - _steps_to_run(settings)
-        first *= getattr(self.scheduler, "order", 1)
-        if hasattr(self.scheduler, "set_begin_index"):
-            self.scheduler.set_begin_index(first)
-        return self.scheduler.timesteps[first:]
+        first *= getattr(scheduler, "order", 1)
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(first)
+        return scheduler.timesteps[first:]
 
     def _invert(
         self,
@@ -565,7 +586,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         settings: _Settings,
     ) -> torch.Tensor:
         """The noise that would give the latents back without an emotion."""
-        inverse = DDIMInverseScheduler.from_config(self.scheduler.config)
+        inverse = DDIMInverseScheduler.from_config(self.scheduler.config, **INVERTIBLE)
         inverse.set_timesteps(settings.num_inference_steps, device=self._execution_device)
         for t in inverse.timesteps[: _steps_to_run(settings)]:
             prediction = self._predict(latents, t, nothing, style, content)
@@ -574,13 +595,12 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
 
     def _predict(
         self,
-        latents: torch.Tensor,
+        model_input: torch.Tensor,
         timestep: torch.Tensor,
         emotion: torch.Tensor,
         style: torch.Tensor,
         content: torch.Tensor,
     ) -> torch.Tensor:
-        model_input = self.scheduler.scale_model_input(latents, timestep)
         return self.unet(
             torch.cat([model_input, content], dim=1).to(self.unet.dtype),
             timestep,
@@ -649,6 +669,8 @@ def _check(settings: _Settings, output_type: str) -> None:
             raise ValueError(f"Bad {name} {getattr(settings, name)}, expected 0 or more")
     if settings.injection not in INJECTIONS:
         raise ValueError(f"Bad injection '{settings.injection}', expected one of {INJECTIONS}")
+    if settings.anchor not in ANCHORS:
+        raise ValueError(f"Bad anchor '{settings.anchor}', expected one of {ANCHORS}")
     if output_type not in OUTPUT_TYPES:
         raise ValueError(f"Bad output_type '{output_type}', expected one of {OUTPUT_TYPES}")
 
@@ -663,6 +685,14 @@ def _check_vocoder(method: str, hifigan: Any) -> None:
 
 def _steps_to_run(settings: _Settings) -> int:
     return math.ceil(settings.strength * settings.num_inference_steps)
+
+
+def _step_options(scheduler: Any, windows: Sequence[_Window]) -> dict[str, Any]:
+    """The generator of each window, for schedulers that draw noise and where one was given."""
+    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
+    if not takes_generator or any(w.generator is None for w in windows):
+        return {}
+    return {"generator": [w.generator for w in windows]}
 
 
 def _groups_of_equal_length(windows: Sequence[_Window]) -> list[list[_Window]]:
