@@ -70,8 +70,12 @@ def seeded(seed=0):
 
 def enhance(pipe, audio, seed=0, **settings):
     """In few steps, with a generator of its own for every recording."""
-    count = len(audio) if isinstance(audio, list) else 1
+    many = isinstance(audio, list) and not isinstance(audio[0], float)
+    count = len(audio) if many else 1
     settings = {
+        "anchor": "source",
+        "strength": 0.4,
+        "guidance_scale": 2.0,
         "generator": [seeded(seed + i) for i in range(count)],
         "num_inference_steps": 10,
         **settings,
@@ -226,6 +230,27 @@ class TestRandomness:
     def test_recordings_of_a_batch_get_noise_of_their_own(self, pipe, wave):
         one, other = mels(pipe, [wave, wave], emotion="anger", generator=seeded())
         assert size(one - other) > 0.01
+
+
+class TestAnchor:
+    """The difference to what the same noise becomes without an emotion."""
+
+    def test_without_an_emotion_nothing_changes(self, pipe, wave):
+        settings = {"anchor": "no_emotion", "intensity": 0.0, "guidance_scale": 1.0}
+        assert size(change(pipe, wave, emotion="fear", strength=0.8, **settings)) == 0
+
+    def test_emotions_differ_and_change_more_with_guidance(self, pipe, wave):
+        settings = {"anchor": "no_emotion", "strength": 0.8}
+        fear = change(pipe, wave, emotion="fear", **settings)
+        anger = change(pipe, wave, emotion="anger", **settings)
+        assert size(fear - anger) > 0.1 * size(fear)
+        weak = change(pipe, wave, emotion="fear", guidance_scale=1.0, **settings)
+        strong = change(pipe, wave, emotion="fear", guidance_scale=5.0, **settings)
+        assert size(strong) > 2 * size(weak)
+
+    def test_unknown_anchor(self, pipe, wave):
+        with pytest.raises(ValueError, match="Bad anchor 'boat', expected one of"):
+            enhance(pipe, wave, emotion="fear", anchor="boat")
 
 
 class TestInversion:
@@ -540,7 +565,7 @@ class TestErrors:
             ({"num_inference_steps": 0}, "Bad num_inference_steps 0, expected 1 or more"),
             ({"injection": "magic"}, r"Bad injection 'magic', expected one of \('noise', 'inv"),
             ({"output_type": "mp3"}, r"Bad output_type 'mp3', expected one of \('wav', 'mel'\)"),
-            ({"vocoder": "robot"}, r"Bad method 'robot', expected one of \['griffin_lim'"),
+            ({"vocoder": "robot"}, r"Bad vocoder 'robot', expected one of \('griffin_lim'"),
             ({"reference": [np.ones(900), np.ones(900)]}, "Got 2 references, expected 1"),
         ],
     )
