@@ -337,7 +337,7 @@ def make_condition(
         else:
             output = enhance(fold.pipe, wave, corpus, emotion, row, settings, **options)
         waves.append(output.audios[0])
-        aimed.append(output.emotions[0])
+        aimed.append(emotion or output.emotions[0])
     return waves, aimed
 
 

@@ -291,6 +291,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             audios = [self.vocoder(log_mel, generator=generator).cpu().numpy()]
         return EmotionEnhancementOutput(audios, [log_mel], [emotion], rate)
 
+    @torch.no_grad()
     def reconstruct(
         self,
         audio: Any,
@@ -298,25 +299,18 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         corpus: str | None = None,
         vocoder: str = "griffin_lim",
     ) -> EmotionEnhancementOutput:
-        """Recordings through the autoencoder alone: what a change costs at least without details.
+        """Recordings through the autoencoder alone: what its latents can hold.
 
-        Arguments and result as of a call.
+        Arguments as of a call; no emotion is aimed at.
         """
         waves = self.read(audio, sampling_rate)
         log_mels = []
         for wave in waves:
             features = self._features(wave, corpus)
-            with torch.no_grad():
-                mel = self._decode(self._encode(self._pad(features)[None]))[0, : len(features)]
-            log_mels.append(self.feature_extractor.denormalize(mel.cpu(), corpus))
+            mel = self._decode(self._encode(self._pad(features)[None]))[0, : len(features)]
+            log_mels.append(self._log_mel(mel.cpu(), corpus))
         audios = self._vocode(log_mels, waves, vocoder, None, None)
-        rate = self.feature_extractor.sampling_rate
-        return EmotionEnhancementOutput(
-            audios,
-            log_mels,
-            self._targets(None, [self._features(wave, corpus) for wave in waves]),
-            rate,
-        )
+        return EmotionEnhancementOutput(audios, log_mels, [], self.feature_extractor.sampling_rate)
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         """Save models and code, so that `DiffusionPipeline.from_pretrained` needs nothing else.
