@@ -120,14 +120,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every run, then write the records of all that are finished."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
-    started = time.monotonic()
-    for run in options.runs:
+    for run in [] if options.collect_only else options.runs:
         fold = load_fold(run, options.work)
         panel = Panel.of(fold, options.seed)
         (try_settings if options.trade_off else measure)(fold, panel, options)
     command = ["-m", "benchmarks.enhancement", *arguments]
-    made_by = provenance(options.seed, time.monotonic() - started, command)
     folders = [options.work / Path(run).name for run in options.runs]
+    made_by = provenance(options.seed, seconds_of(folders, options), command)
     if options.trade_off:
         write_trade_off(folders, options, dict(made_by))
     else:
@@ -143,6 +142,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("outputs/enhancement"))
     parser.add_argument("--output", type=Path, default=Path("results/enhancement.json"))
     parser.add_argument("--trade_off", action="store_true", help="try settings on validation")
+    parser.add_argument("--collect_only", action="store_true", help="measure nothing")
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.4, 0.6, 0.8])
     parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 4.0, 7.0])
     parser.add_argument("--plots", type=Path, default=Path("results/plots"))
@@ -381,11 +381,22 @@ def measure(fold: Fold, panel: Panel, options: argparse.Namespace) -> None:
         report = fold.folder / f"{condition}.json"
         if report.exists():
             continue
-        waves, aimed = make_condition(fold, clips, condition, settings)
-        heard = panel.hear(clips, waves, fold.folder / f"{condition}.npy")
-        write_json(report, describe(fold, clips, waves, aimed, heard, options.seed))
+        waves = listen(fold, panel, clips, condition, settings, report)
         if condition == "enhanced":
             draw_examples(fold, clips, waves, options.plots)
+
+
+def listen(
+    fold: Fold, panel: Panel, clips: Clips, condition: str, settings: Settings, report: Path
+) -> list[np.ndarray]:
+    """Make a condition, have it judged and write down what was heard; the waveforms."""
+    started = time.monotonic()
+    waves, aimed = make_condition(fold, clips, condition, settings)
+    heard = panel.hear(clips, waves, report.with_suffix(".npy"))
+    content = describe(fold, clips, waves, aimed, heard, settings.seed)
+    content["seconds"] = round(time.monotonic() - started, 1)
+    write_json(report, content)
+    return waves
 
 
 def describe(
@@ -439,6 +450,13 @@ def settings_of(options: argparse.Namespace, **changed: Any) -> Settings:
     """Settings of the command line, some of them changed."""
     given = {field.name: getattr(options, field.name) for field in fields(Settings)}
     return Settings(**given | changed)
+
+
+def seconds_of(folders: Sequence[Path], options: argparse.Namespace) -> float:
+    """What the measurements took, over all calls."""
+    pattern = "trade_off_*.json" if options.trade_off else "[!t]*.json"
+    reports = [file for folder in folders for file in folder.glob(pattern)]
+    return sum(json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in reports)
 
 
 # --- Records -------------------------------------------------------------------------------------
@@ -532,10 +550,7 @@ def try_settings(fold: Fold, panel: Panel, options: argparse.Namespace) -> None:
         if (fold.folder / f"{name}.json").exists():
             continue
         settings = settings_of(options, strength=strength, guidance_scale=scale)
-        waves, aimed = make_condition(fold, clips, "enhanced", settings)
-        heard = panel.hear(clips, waves, fold.folder / f"{name}.npy")
-        report = describe(fold, clips, waves, aimed, heard, options.seed)
-        write_json(fold.folder / f"{name}.json", report)
+        listen(fold, panel, clips, "enhanced", settings, fold.folder / f"{name}.json")
 
 
 def write_trade_off(
