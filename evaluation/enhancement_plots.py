@@ -50,7 +50,7 @@ def plot_enhancement(
     """
     if not pairs:
         raise ValueError("Bad pairs, expected one of at least one emotion, got none")
-    figure = _new_figure(9.0, 1.25 * len(pairs) + 0.5, dpi=MEL_DPI)
+    figure = _new_figure(9.0, 1.25 * len(pairs) + 0.5, dpi=round(0.9 * MEL_DPI))
     grid = figure.subplots(len(pairs), 3, squeeze=False, sharex="row", sharey=True)
     arrays = {name: [np.asarray(mel, float) for mel in pair] for name, pair in pairs.items()}
     low, high = np.percentile(
