@@ -571,7 +571,7 @@ def write_trade_off(
         max(faithful, key=lambda p: p["emotion"])["chosen"] = True
     content = {"source": source, "points": points, "kept": KEPT, "provenance": made_by}
     write_json(options.output.parent / "curves" / "enhancement_trade_off.json", content)
-    plot_trade_off(points, options.plots / "enhancement_trade_off.png")
+    plot_trade_off(points, options.plots / "enhancement_trade_off.png", source["emotion"])
 
 
 def point(

@@ -104,7 +104,9 @@ def plot_losses(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[st
 
 
 @styled
-def plot_trade_off(points: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:
+def plot_trade_off(
+    points: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], original: float | None = None
+) -> Path:
     """Emotion heard by judges against what is preserved, one line a guidance scale.
 
     Args:
@@ -112,6 +114,7 @@ def plot_trade_off(points: Sequence[Mapping[str, Any]], path: str | os.PathLike[
             "preservation" (accuracy of speaker and sentence judges relative to the original's),
             measured on validation speakers; "chosen" marks the default.
         path: Where the PNG goes.
+        original: What the judges hear in the recordings themselves, 0..1.
 
     Raises:
         ValueError: There is nothing to show.
@@ -130,9 +133,11 @@ def plot_trade_off(points: Sequence[Mapping[str, Any]], path: str | os.PathLike[
         axes.plot(x, y, "o-", color=color, label=f"guidance {scale:g}", markersize=4)
         for point, left, top in zip(line, x, y, strict=True):
             axes.annotate(f"{point['strength']:g}", (left, top), fontsize=7, color=MUTED)
+    if original is not None:
+        axes.axhline(100 * original, color=MUTED, linestyle=":", label="original")
     for point in (p for p in points if p.get("chosen")):
         axes.plot(100 * point["preservation"], 100 * point["emotion"], "o", markersize=11,
-                  markerfacecolor="none", color=INK, label="default")  # fmt: skip
+                  markerfacecolor="none", color=INK, label="chosen")  # fmt: skip
     axes.set(xlabel="speaker and sentence kept (% of the original's accuracy)",
              ylabel="emotion heard by judges (WA, %)")  # fmt: skip
     axes.legend(loc="best")
