@@ -290,7 +290,9 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
         filters = _mel_filters(
             self.sampling_rate, self.n_fft, self.feature_size, self.fmin, self.fmax, device
         )
-        log_mel = (magnitude.transpose(1, 2) @ filters).clamp(min=self.mel_floor).log()
+        # Half precision would round quiet bands away, whatever the caller runs the model in.
+        with torch.autocast(torch.device(device).type, enabled=False):
+            log_mel = (magnitude.transpose(1, 2) @ filters).clamp(min=self.mel_floor).log()
         return [x[: self.num_frames(len(clip))] for x, clip in zip(log_mel, clips, strict=True)]
 
 

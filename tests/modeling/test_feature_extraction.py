@@ -305,3 +305,10 @@ def test_gpu_computes_the_same(normalizing):
     torch.testing.assert_close(
         on_gpu["input_features"].cpu(), on_cpu["input_features"], atol=1e-3, rtol=1e-3
     )
+
+
+def test_autocast_does_not_touch_the_features(wave):
+    extractor = EmotionFeatureExtractor()
+    expected = extractor(wave, return_tensors="pt")["input_features"]
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(extractor(wave, return_tensors="pt").input_features, expected)
