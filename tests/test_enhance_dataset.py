@@ -10,7 +10,7 @@ from datasets_scripts import decode_audio, export_parquet, load_corpus
 from pipelines import EmotionEnhancementPipeline
 
 QUICK = ("--num_inference_steps", "2", "--shard_size", "5", "--strength", "0.5")
-QUICK += ("--vocoder", "source_filter")
+QUICK += ("--vocoder", "source_filter", "--anchor", "source")
 
 
 @pytest.fixture(scope="module")

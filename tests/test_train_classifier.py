@@ -220,13 +220,13 @@ class TestHistory:
         assert any(b"validation_UA" in path.read_bytes() for path in events)
 
     def test_early_stopping_stops(self, train):
-        # Without a learning rate the averaged weights never change and never improve.
-        stages = "stages=[{name: only, epochs: 10, learning_rate: 0.0}]"
+        # Steps far too long: the loss only gets worse.
+        stages = "stages=[{name: only, epochs: 10, learning_rate: 0.5}]"
         output = train(stages, "early_stopping_patience=2", "evaluations_per_stage=20")
         history = read_json(output / "history.json")
         assert len(history) < 20
-        scores = [entry["validation_UA"] for entry in history]
-        assert max(scores[-2:]) <= max(scores[:-2])
+        losses = [entry["validation_loss"] for entry in history]
+        assert min(losses[-2:]) >= min(losses[:-2])
         assert (output / "model" / "model.safetensors").exists()
 
     def test_accumulation_updates_half_as_often(self, finished, train):
@@ -293,7 +293,10 @@ class TestExport:
         assert_same_run(finished, output)
         assert contents(output / "model").keys() == before.keys()
         (old,), (new,) = read_json(finished / "metrics.json"), read_json(output / "metrics.json")
-        assert new["metrics"] == old["metrics"]
+        # Sums of a loaded network are rounded otherwise than those of a trained one.
+        for name in ("WA", "UA", "macro_F1", "ECE"):
+            assert new["metrics"][name] == pytest.approx(old["metrics"][name], abs=1e-6)
+        assert new["metrics"]["confusion_matrix"] == old["metrics"]["confusion_matrix"]
 
 
 class HubHandler(BaseHTTPRequestHandler):
