@@ -18,13 +18,14 @@ one before was stopped; runs may be measured by several calls side by side.
 """
 
 import argparse
+import hashlib
 import importlib.util
 import itertools
 import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +376,7 @@ def wrong_emotions(emotions: Iterable[str], seed: int) -> list[str]:
 
 def measure(fold: Fold, panel: Panel, options: argparse.Namespace) -> None:
     """Make all conditions of the test recordings and note what the judges hear."""
+    claim(fold, "tested", {**asdict(settings_of(options)), "share": options.share})
     clips = some_clips(fold, fold.corpora.fold.test, options)
     settings = settings_of(options)
     for condition in CONDITIONS:
@@ -457,6 +459,24 @@ def seconds_of(folders: Sequence[Path], options: argparse.Namespace) -> float:
     pattern = "trade_off_*.json" if options.trade_off else "[!t]*.json"
     reports = [file for folder in folders for file in folder.glob(pattern)]
     return sum(json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in reports)
+
+
+def claim(fold: Fold, name: str, settings: Mapping[str, Any]) -> None:
+    """Refuse to go on with what was measured with other settings, or of another enhancer.
+
+    Raises:
+        ValueError: The folder holds measurements of something else; names what differs.
+    """
+    weights = b"".join(p.detach().numpy().tobytes() for p in fold.pipe.unet.parameters())
+    now = {**settings, "enhancer": hashlib.sha256(weights).hexdigest()[:16]}
+    file = fold.folder / f"{name}_with.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
+    changed = sorted(key for key in now if before.get(key) != now[key])
+    if changed:
+        raise ValueError(
+            f"'{fold.folder}' was measured with other {changed}, expected a new --work"
+        )
+    write_json(file, now)
 
 
 # --- Records -------------------------------------------------------------------------------------
@@ -543,6 +563,8 @@ def identity(table: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 def try_settings(fold: Fold, panel: Panel, options: argparse.Namespace) -> None:
     """Judge several strengths and guidance scales on some validation recordings."""
+    varied = {"strength": 0.0, "guidance_scale": 1.0}
+    claim(fold, "tried", {**asdict(settings_of(options, **varied)), "share": options.share})
     clips = some_clips(fold, fold.corpora.fold.validation, options)
     grid = itertools.product(options.strengths, options.guidance_scales)
     for strength, scale in [(0.0, 1.0), *grid]:

@@ -87,3 +87,8 @@ def test_a_stopped_measurement_goes_on(measured):
     enhancement.main(arguments)
     again = json.loads(Path(arguments[arguments.index("--output") + 1]).read_text())
     assert [r["metrics"] for r in again] == [r["metrics"] for r in records]
+
+
+def test_measurements_of_other_settings_are_not_mixed(measured):
+    with pytest.raises(ValueError, match=r"measured with other \['strength'\], expected a new"):
+        enhancement.main([*measured[0], "--strength", "0.3"])
