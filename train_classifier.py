@@ -24,10 +24,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import (
-    set_seed,
-)
-from tqdm.auto import tqdm
+from accelerate.utils import set_seed
+from torch import nn
+from torch.utils.data import DataLoader
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -62,68 +61,79 @@ from training.data import (
     train_loader,
 )
 from training.features import Features, MelFeatures, WaveformFeatures
+from training.loop import Run, train
 from training.run import (
     add_run_arguments,
     build_accelerator,
     check_folder,
     check_run_settings,
     claim_folder,
-    finite_mean_loss,
     hub_options,
-    parameter_groups,
-    progress_bar,
     push_folder,
-    remaining_batches,
-    seed_step,
-    stage_of,
 )
-from training.state import (
-    Average,
-    Progress,
-    complete_checkpoints,
-    cosine_schedule,
-    replace_folder,
-    save_checkpoint,
-    write_json,
-)
+from training.state import replace_folder, write_json
 
 STAGE_EMOTIONS = ("six_emotions", "all")
 
 
-@dataclass
-class Run:
-    """Everything that is alive during training."""
+@dataclass(kw_only=True)
+class ClassifierRun(Run):
+    """A recogniser in training.
+
+    Args:
+        corpora: Every recording, and who trains, validates and tests.
+        features: The recordings as inputs of the model.
+        started: When the run began.
+    """
 
     config: ClassifierConfig
-    accelerator: Accelerator
     corpora: Corpora
     features: Features
-    model: PreTrainedModel
-    progress: Progress = field(default_factory=Progress)
-    average: Average = field(default_factory=Average)
     started: float = field(default_factory=time.monotonic)
-    optimizer: Any = None
-    loader: Any = None
 
     @property
-    def folder(self) -> Path:
-        """Where the run writes."""
-        return Path(self.config.output_dir)
+    def stages(self) -> Sequence[tuple[str, StageConfig]]:
+        """Name and settings of every stage."""
+        return [(stage.name, stage) for stage in self.config.stages]
 
     @property
-    def stage(self) -> StageConfig:
-        """Settings of the current stage."""
-        return self.config.stages[self.progress.stage]
+    def stopped_early(self) -> bool:
+        """Whether validation has not improved for as long as the settings allow."""
+        return 0 < self.config.early_stopping_patience <= self.progress.stale
 
     @property
-    def stage_steps(self) -> int:
-        """Batches of the current stage."""
-        return len(self.loader) * self.stage.epochs
+    def best_weights(self) -> Path:
+        """Each stage has its own: a run may resume from a checkpoint of an earlier stage."""
+        return self.folder / f"best-stage-{self.progress.stage}"
 
-    @property
-    def bare_model(self) -> PreTrainedModel:
-        """The model without its wrappers."""
-        return self.accelerator.unwrap_model(self.model)
+    def build_stage(self) -> tuple[nn.Module, DataLoader[Any]]:
+        """The model as the stage before left it, and the batches of this one."""
+        model = self.bare_model
+        if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        stage = self.progress.stage
+        return model, train_loader(self.config, self.corpora, self.features, stage)
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Cross-entropy against class probabilities."""
+        labels = batch.pop("labels")
+        return soft_cross_entropy(self.model(**batch).logits[:, : labels.shape[1]], labels)
+
+    def validate(self) -> dict[str, float]:
+        """Loss, WA and UA on the validation rows, if any; WA and UA as means over corpora."""
+        if not self.corpora.fold.validation:
+            return {}
+        return validation_scores(self, *predict(self, self.corpora.fold.validation))
+
+    def after_evaluation(self, improved: bool) -> None:
+        """Keep the best weights of the stage."""
+        if improved and self.accelerator.is_main_process:
+            save_weights(self, self.best_weights)
+
+    def finish_stage(self) -> None:
+        """Go on with the best weights of the stage."""
+        saved = type(self.bare_model).from_pretrained(self.best_weights)
+        self.bare_model.load_state_dict(saved.state_dict())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -193,14 +203,19 @@ def check_stage(stage: StageConfig, config: ClassifierConfig) -> None:
         raise ValueError(f"Stage '{stage.name}' names {unknown}, expected {sorted(config.corpora)}")
 
 
-def build_run(config: ClassifierConfig, accelerator: Accelerator) -> Run:
+def build_run(config: ClassifierConfig, accelerator: Accelerator) -> ClassifierRun:
     """Load the corpora, their features and the model."""
     # The caches of `datasets` are written by one process and read by the others.
     with accelerator.main_process_first():
         corpora = load_corpora(config)
         features = build_features(config, corpora)
-    run = Run(config, accelerator, corpora, features, build_model(config, corpora.labels))
-    accelerator.register_for_checkpointing(run.progress, run.average)
+    run = ClassifierRun(
+        config=config,
+        accelerator=accelerator,
+        corpora=corpora,
+        features=features,
+        model=build_model(config, corpora.labels),
+    )
     # Too few recordings for a batch are better refused now than after a stage.
     for stage in range(len(config.stages)):
         train_loader(config, corpora, features, stage)
@@ -232,149 +247,30 @@ def build_model(config: ClassifierConfig, labels: Sequence[str]) -> PreTrainedMo
     )
 
 
-def train(run: Run, resume: bool = False) -> None:
-    """Run all stages, or the rest of them, and leave the best model of the last one in `run`."""
-    latest = complete_checkpoints(run.folder)[-1] if resume else None
-    if latest is not None:
-        run.progress.stage = stage_of(latest)
-    while run.progress.stage < len(run.config.stages):
-        start_stage(run)
-        if latest is not None:
-            run.accelerator.load_state(str(latest))
-            latest = None
-        train_stage(run)
-        finish_stage(run)
-    if run.accelerator.is_main_process:
-        write_json(run.folder / "history.json", run.progress.history)
-
-
-def start_stage(run: Run) -> None:
-    """Prepare the model, a new optimizer, a new average and the batches of the current stage."""
-    model, config = run.bare_model, run.config
-    run.accelerator.free_memory()
-    if run.accelerator.num_processes > 1 and run.accelerator.device.type == "cuda":
-        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model.parameters(), config.weight_decay), lr=run.stage.learning_rate
-    )
-    loader = train_loader(config, run.corpora, run.features, run.progress.stage)
-    run.model, run.optimizer, run.loader = run.accelerator.prepare(model, optimizer, loader)
-    run.average.start(run.bare_model.parameters(), config.ema_decay)
-
-
-def train_stage(run: Run) -> None:
-    """Train the current stage from wherever it stands, until its end or an early stop."""
-    run.model.train()
-    steps, losses = run.stage_steps, run.progress.losses
-    interval = max(1, steps // run.config.evaluations_per_stage)
-    with progress_bar(run.accelerator, steps, run.progress.step, run.stage.name) as bar:
-        while run.progress.step < steps and not stopped_early(run):
-            for batch in remaining_batches(run.accelerator, run.loader, run.progress.step):
-                losses.append(train_step(run, batch))
-                bar.update()
-                if run.progress.step % interval == 0 or run.progress.step == steps:
-                    evaluate_and_record(run, float(np.mean(losses)), bar)
-                    losses.clear()
-                if checkpoint_is_due(run):
-                    checkpoint(run)
-                if stopped_early(run):
-                    break
-
-
-def train_step(run: Run, batch: Batch) -> float:
-    """One batch: loss, gradients and, at the end of an accumulation, an update.
-
-    Raises:
-        FloatingPointError: A loss that is not finite; says where, and keeps the checkpoints.
-    """
-    progress, accelerator = run.progress, run.accelerator
-    seed_step(run.config.seed, progress.total_step, accelerator.process_index)
-    set_learning_rate(run)
-    with accelerator.accumulate(run.model):
-        labels = batch.pop("labels")
-        loss = soft_cross_entropy(run.model(**batch).logits[:, : labels.shape[1]], labels)
-        where = f"step {progress.step} of stage '{run.stage.name}'"
-        mean_loss = finite_mean_loss(accelerator, loss, where)
-        accelerator.backward(loss)
-        if accelerator.sync_gradients:
-            accelerator.clip_grad_norm_(run.model.parameters(), run.config.max_grad_norm)
-        run.optimizer.step()
-        run.optimizer.zero_grad()
-    if accelerator.sync_gradients:
-        run.average.update(run.bare_model.parameters())
-    progress.step, progress.total_step = progress.step + 1, progress.total_step + 1
-    return mean_loss
-
-
-def set_learning_rate(run: Run) -> None:
-    """The schedule is a function of the step alone: nothing to save or to restore."""
-    share = run.progress.step / run.stage_steps
-    for group in run.optimizer.param_groups:
-        group["lr"] = run.stage.learning_rate * cosine_schedule(share, run.stage.warmup)
-
-
-def stopped_early(run: Run) -> bool:
-    """Whether validation has not improved for as long as the settings allow."""
-    patience = run.config.early_stopping_patience
-    return 0 < patience <= run.progress.stale
-
-
-def checkpoint_is_due(run: Run) -> bool:
-    """Whether to save now: never within an accumulation, whose gradients are not saved."""
-    since = run.progress.total_step - run.progress.checkpointed
-    return run.accelerator.sync_gradients and since >= run.config.checkpoint_every
-
-
-def evaluate_and_record(run: Run, train_loss: float, bar: tqdm) -> None:
-    """Score the averaged model on the validation speakers; keep it if its loss is the lowest.
-
-    The loss, not UA: over a hundred recordings or so the best of several UAs is mostly luck.
-    """
-    parameters = list(run.bare_model.parameters())
-    run.average.swap_in(parameters)
-    scores = validate(run)
-    entry = {
-        "stage": run.stage.name,
-        "step": run.progress.total_step,
-        "epoch": run.progress.step / len(run.loader),
-        "train_loss": train_loss,
-        "learning_rate": run.optimizer.param_groups[0]["lr"],
-        **scores,
-    }
-    # Without anybody to choose by, the latest weights are the best.
-    score = -scores["validation_loss"] if "validation_loss" in scores else run.progress.step
-    better = run.progress.record(score, entry)
-    if better and run.accelerator.is_main_process:
-        save_weights(run, best_weights(run).name)
-    run.average.swap_out(parameters)
-    shown = {"UA": f"{scores['validation_UA']:.3f}"} if scores else {}
-    bar.set_postfix(loss=f"{train_loss:.3f}", **shown)
-    numbers = {name: value for name, value in entry.items() if name != "stage"}
-    run.accelerator.log(numbers, step=run.progress.total_step)
-
-
-def validate(run: Run) -> dict[str, float]:
-    """Loss, WA and UA on the validation rows, if any; UA as the mean over corpora."""
-    if not run.corpora.fold.validation:
-        return {}
-    rows, probabilities = predict(run, run.corpora.fold.validation)
+def validation_scores(
+    run: ClassifierRun, rows: np.ndarray, probabilities: np.ndarray
+) -> dict[str, float]:
+    """Mean loss over rows; WA and UA of each corpus, as means over corpora, and its UA alone."""
     targets = run.corpora.targets[rows]
-    chosen = probabilities[np.arange(len(rows)), targets]
     corpora = np.asarray(run.corpora.dataset["corpus"])[rows]
-    scores: dict[str, list[float]] = {"validation_WA": [], "validation_UA": []}
-    for corpus in np.unique(corpora):
-        hit = (probabilities.argmax(axis=1) == targets)[corpora == corpus]
-        present = targets[corpora == corpus]
-        recalls = [hit[present == emotion].mean() for emotion in np.unique(present)]
-        scores[f"{corpus}_UA"] = [float(np.mean(recalls))]
-        scores["validation_WA"].append(float(hit.mean()))
-        scores["validation_UA"].append(float(np.mean(recalls)))
-    loss = float(-np.log(np.maximum(chosen, 1e-12)).mean())
-    return {"validation_loss": loss} | {name: float(np.mean(v)) for name, v in scores.items()}
+    hit = probabilities.argmax(axis=1) == targets
+    accuracies, recalls = {}, {}
+    for corpus in np.unique(corpora).tolist():
+        own = corpora == corpus
+        present = np.unique(targets[own])
+        accuracies[corpus] = hit[own].mean()
+        recalls[corpus] = np.mean([hit[own & (targets == emotion)].mean() for emotion in present])
+    chosen = probabilities[np.arange(len(rows)), targets]
+    return {
+        "validation_loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
+        "validation_WA": float(np.mean(list(accuracies.values()))),
+        "validation_UA": float(np.mean(list(recalls.values()))),
+        **{f"{corpus}_UA": float(recall) for corpus, recall in recalls.items()},
+    }
 
 
 @torch.no_grad()
-def predict(run: Run, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def predict(run: ClassifierRun, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of the six emotions for whole recordings.
 
     Returns:
@@ -397,39 +293,14 @@ def predict(run: Run, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     return torch.cat(numbers)[order].numpy(), torch.cat(probabilities)[order].numpy()
 
 
-def checkpoint(run: Run) -> None:
-    """Save everything that the run needs to continue from here."""
-    run.progress.checkpointed = run.progress.total_step
-    name = f"step-{run.progress.total_step:08d}-stage-{run.progress.stage}"
-    save_checkpoint(run.accelerator, run.folder, name, run.config.checkpoint_limit)
-
-
-def finish_stage(run: Run) -> None:
-    """Go on with the best weights of the stage."""
-    run.accelerator.wait_for_everyone()
-    load_weights(run, best_weights(run))
-    run.progress.next_stage()
-
-
-def best_weights(run: Run) -> Path:
-    """Each stage has its own: a run may resume from a checkpoint of an earlier stage."""
-    return run.folder / f"best-stage-{run.progress.stage}"
-
-
-def save_weights(run: Run, name: str) -> None:
+def save_weights(run: ClassifierRun, folder: Path) -> None:
     """Save the model under a temporary name and move it."""
-    temporary = run.folder / f".{name}.tmp"
+    temporary = folder.with_name(f".{folder.name}.tmp")
     run.bare_model.save_pretrained(temporary, state_dict=_contiguous_state(run.bare_model))
-    replace_folder(temporary, run.folder / name)
+    replace_folder(temporary, folder)
 
 
-def load_weights(run: Run, folder: Path) -> None:
-    """Load saved weights into the model of the run."""
-    saved = type(run.bare_model).from_pretrained(folder)
-    run.bare_model.load_state_dict(saved.state_dict())
-
-
-def test(run: Run) -> None:
+def test(run: ClassifierRun) -> None:
     """Test the model on the held-out rows; write the folder for the Hub and the results."""
     if run.progress.stage == 0:
         run.model = AutoModelForAudioClassification.from_pretrained(run.folder / "model")
@@ -445,7 +316,7 @@ def test(run: Run) -> None:
     run.accelerator.wait_for_everyone()
 
 
-def write_results(run: Run, rows: np.ndarray, probabilities: np.ndarray) -> None:
+def write_results(run: ClassifierRun, rows: np.ndarray, probabilities: np.ndarray) -> None:
     """Predictions, records, plots and the model's folder."""
     write_json(run.folder / "predictions.json", prediction_rows(run, rows, probabilities))
     records = test_records(run, rows, probabilities)
@@ -459,7 +330,9 @@ def write_results(run: Run, rows: np.ndarray, probabilities: np.ndarray) -> None
     export(run, records)
 
 
-def prediction_rows(run: Run, rows: np.ndarray, probabilities: np.ndarray) -> list[dict[str, Any]]:
+def prediction_rows(
+    run: ClassifierRun, rows: np.ndarray, probabilities: np.ndarray
+) -> list[dict[str, Any]]:
     """What the model said about each test recording."""
     columns = run.corpora.dataset.select_columns(["corpus", "file", "speaker"])
     return [
@@ -472,7 +345,9 @@ def prediction_rows(run: Run, rows: np.ndarray, probabilities: np.ndarray) -> li
     ]
 
 
-def test_records(run: Run, rows: np.ndarray, probabilities: np.ndarray) -> list[dict[str, Any]]:
+def test_records(
+    run: ClassifierRun, rows: np.ndarray, probabilities: np.ndarray
+) -> list[dict[str, Any]]:
     """One record per corpus tested, in the schema of `results/`."""
     corpora = np.asarray(run.corpora.dataset["corpus"])[rows]
     speakers = np.asarray(run.corpora.dataset["speaker"])[rows]
@@ -504,7 +379,7 @@ def system_name(config: ClassifierConfig) -> str:
     return Path(config.model_name_or_path).name
 
 
-def draw_plots(run: Run, record: dict[str, Any]) -> None:
+def draw_plots(run: ClassifierRun, record: dict[str, Any]) -> None:
     """Confusion, per-emotion scores and reliability of one corpus."""
     folder, corpus, metrics = run.folder / "plots", record["corpus"], record["metrics"]
     title = f"{corpus}, {record['protocol'].replace('_', ' ')}"
@@ -515,7 +390,7 @@ def draw_plots(run: Run, record: dict[str, Any]) -> None:
     plot_reliability(metrics, folder / f"{corpus}_reliability.png", title)
 
 
-def export(run: Run, records: Sequence[dict[str, Any]]) -> None:
+def export(run: ClassifierRun, records: Sequence[dict[str, Any]]) -> None:
     """Write the folder that goes to the Hub, under a temporary name, and move it."""
     temporary, folder = run.folder / ".model.tmp", run.folder / "model"
     model = _with_memory_format(run.bare_model.cpu(), torch.contiguous_format)

@@ -35,7 +35,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from torch import nn
-from tqdm.auto import tqdm
+from torch.utils.data import DataLoader
 
 from datasets_scripts import EMOTIONS
 from evaluation import enhancer_card, plot_enhancement, plot_losses
@@ -59,6 +59,7 @@ from training.latents import (
     latent_stride,
     validation_batches,
 )
+from training.loop import Run, train
 from training.run import (
     add_run_arguments,
     as_plain,
@@ -66,26 +67,12 @@ from training.run import (
     check_folder,
     check_run_settings,
     claim_folder,
-    finite_mean_loss,
     hub_options,
-    parameter_groups,
-    progress_bar,
     push_folder,
-    remaining_batches,
-    seed_step,
-    stage_of,
 )
-from training.state import (
-    Average,
-    Progress,
-    complete_checkpoints,
-    cosine_schedule,
-    replace_folder,
-    save_checkpoint,
-    write_json,
-)
+from training.state import replace_folder
 
-STAGES = ("autoencoder", "denoiser")
+AUTOENCODER, DENOISER = STAGES = ("autoencoder", "denoiser")
 # What must agree between the runs of the recogniser and of the enhancer.
 SHARED_SETTINGS = ("protocol", "fold", "seed")
 CONTENT_CHANNELS_PER_FRAME = 1
@@ -134,48 +121,67 @@ class Denoiser(nn.Module):
         ).sample
 
 
-@dataclass
-class Run:
-    """Everything that is alive during training."""
+@dataclass(kw_only=True)
+class DiffusionRun(Run):
+    """An enhancer in training.
+
+    Args:
+        corpora: Every recording, and who trains, validates and tests.
+        features: The recordings as spectrograms.
+        classifier: The recogniser whose emotion vectors the denoiser is given.
+        vae: The autoencoder.
+        scheduler: The schedule of noise.
+        validation: Rows and batches of the validation recordings of the current stage.
+    """
 
     config: DiffusionConfig
-    accelerator: Accelerator
     corpora: Corpora
     features: MelFeatures
     classifier: EmotionResNetForAudioClassification
     vae: AutoencoderKL
     scheduler: DDPMScheduler
-    progress: Progress = field(default_factory=Progress)
-    average: Average = field(default_factory=Average)
-    model: Any = None
-    optimizer: Any = None
-    loader: Any = None
-    validation: Any = None
+    validation: list[tuple[list[int], Batch]] = field(default_factory=list)
 
     @property
-    def folder(self) -> Path:
-        """Where the run writes."""
-        return Path(self.config.output_dir)
+    def stages(self) -> Sequence[tuple[str, DiffusionStageConfig]]:
+        """Name and settings of both stages."""
+        return [(name, getattr(self.config, name)) for name in STAGES]
 
     @property
-    def stage_name(self) -> str:
-        """Name of the current stage."""
-        return STAGES[self.progress.stage]
+    def in_autoencoder(self) -> bool:
+        """Whether the autoencoder is trained now."""
+        return self.stage_name == AUTOENCODER
 
-    @property
-    def stage(self) -> DiffusionStageConfig:
-        """Settings of the current stage."""
-        return getattr(self.config, self.stage_name)
+    def build_stage(self) -> tuple[nn.Module, DataLoader[Any]]:
+        """A new network and its batches."""
+        build = build_autoencoder_stage if self.in_autoencoder else build_denoiser_stage
+        model, loader = build(self)
+        return model.to(memory_format=torch.channels_last), loader  # type: ignore[call-overload]
 
-    @property
-    def stage_steps(self) -> int:
-        """Batches of the current stage."""
-        return len(self.loader) * self.stage.epochs
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Mean loss of a batch."""
+        return losses_of(self, batch).mean()
 
-    @property
-    def bare_model(self) -> Any:
-        """The model without its wrappers."""
-        return self.accelerator.unwrap_model(self.model)
+    def validate(self) -> dict[str, float]:
+        """Mean loss on fixed noise and timesteps, and by quarter of the schedule."""
+        return validation_losses(self)
+
+    def after_evaluation(self, improved: bool) -> None:
+        """Show what the denoiser does by now."""
+        if not self.in_autoencoder and self.accelerator.is_main_process:
+            write_samples(self)
+
+    def finish_stage(self) -> None:
+        """Go on with the averaged weights."""
+        self.average.swap_in(list(self.bare_model.parameters()))
+        if self.in_autoencoder:
+            self.vae = self.bare_model.vae.eval()
+            set_scale(self)
+            if self.accelerator.is_main_process:
+                temporary = self.folder / ".vae.tmp"
+                self.vae.save_pretrained(temporary)
+                replace_folder(temporary, self.folder / "vae")
+        self.accelerator.wait_for_everyone()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -251,7 +257,7 @@ def check_same_people(config: DiffusionConfig, settings: Path) -> None:
         )
 
 
-def build_run(config: DiffusionConfig, accelerator: Accelerator) -> Run:
+def build_run(config: DiffusionConfig, accelerator: Accelerator) -> DiffusionRun:
     """Load the corpora, their features, the classifier, and make new networks."""
     assert config.classifier is not None
     extractor = EmotionFeatureExtractor.from_pretrained(config.classifier)
@@ -262,9 +268,15 @@ def build_run(config: DiffusionConfig, accelerator: Accelerator) -> Run:
         features = MelFeatures(corpora.dataset, extractor, config.denoiser.crop_seconds)
     vae = build_vae(config)
     scheduler = DDPMScheduler(clip_sample=False, **config.scheduler)
-    run = Run(config, accelerator, corpora, features, classifier.eval(), vae, scheduler)
-    accelerator.register_for_checkpointing(run.progress, run.average)
-    return run
+    return DiffusionRun(
+        config=config,
+        accelerator=accelerator,
+        corpora=corpora,
+        features=features,
+        classifier=classifier.eval(),
+        vae=vae,
+        scheduler=scheduler,
+    )
 
 
 def build_vae(config: DiffusionConfig) -> AutoencoderKL:
@@ -279,7 +291,7 @@ def build_vae(config: DiffusionConfig) -> AutoencoderKL:
     )
 
 
-def build_denoiser(run: Run) -> Denoiser:
+def build_denoiser(run: DiffusionRun) -> Denoiser:
     """A new denoiser for the latents of the run's autoencoder."""
     style_encoder = StyleEncoder(
         num_mel_bins=run.features.feature_extractor.feature_size, **run.config.style_encoder
@@ -298,43 +310,15 @@ def build_denoiser(run: Run) -> Denoiser:
     return Denoiser(unet, emotion_encoder, style_encoder)
 
 
-def train(run: Run, resume: bool = False) -> None:
-    """Run both stages, or the rest of them; leaves the averaged networks in `run`."""
-    latest = complete_checkpoints(run.folder)[-1] if resume else None
-    if latest is not None:
-        run.progress.stage = stage_of(latest)
-    while run.progress.stage < len(STAGES):
-        start_stage(run)
-        if latest is not None:
-            run.accelerator.load_state(str(latest))
-            latest = None
-        train_stage(run)
-        finish_stage(run)
-    if run.accelerator.is_main_process:
-        write_json(run.folder / "history.json", run.progress.history)
-
-
-def start_stage(run: Run) -> None:
-    """Prepare the network, its batches, a new optimizer and a new average."""
-    run.accelerator.free_memory()
-    model: Any = start_autoencoder(run) if run.stage_name == "autoencoder" else start_denoiser(run)
-    model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model.parameters(), run.config.weight_decay), lr=run.stage.learning_rate
-    )
-    run.model, run.optimizer, run.loader = run.accelerator.prepare(model, optimizer, run.loader)
-    run.average.start(run.bare_model.parameters(), run.config.ema_decay)
-
-
-def start_autoencoder(run: Run) -> nn.Module:
+def build_autoencoder_stage(run: DiffusionRun) -> tuple[Autoencoder, DataLoader[Any]]:
     """The autoencoder and its batches."""
     set_seed(run.config.seed)
     examples = AutoencoderExamples(run.features, run.config, run.vae)
-    set_batches(run, examples, examples)
-    return Autoencoder(run.vae, run.config.delta_weight, run.config.kl_weight)
+    model = Autoencoder(run.vae, run.config.delta_weight, run.config.kl_weight)
+    return model, build_batches(run, examples, examples)
 
 
-def start_denoiser(run: Run) -> nn.Module:
+def build_denoiser_stage(run: DiffusionRun) -> tuple[Denoiser, DataLoader[Any]]:
     """The denoiser and its batches: latents of the autoencoder, vectors of the classifier."""
     run.vae = AutoencoderKL.from_pretrained(run.folder / "vae").to(run.accelerator.device)
     run.vae.eval().requires_grad_(False)
@@ -350,28 +334,25 @@ def start_denoiser(run: Run) -> nn.Module:
     train_rows = {row: moments[row] for row in run.corpora.fold.train}
     validation_rows = {row: moments[row] for row in run.corpora.fold.validation}
     common = (run.config, latent_stride(run.vae), run.scheduler.config.num_train_timesteps)
-    set_batches(
-        run,
-        DenoiserExamples(run.features, run.corpora, train_rows, vectors, *common),
-        DenoiserExamples(
-            run.features, run.corpora, validation_rows, vectors, *common, training=False
-        ),
+    training = DenoiserExamples(run.features, run.corpora, train_rows, vectors, *common)
+    validation = DenoiserExamples(
+        run.features, run.corpora, validation_rows, vectors, *common, training=False
     )
-    return denoiser
+    return denoiser, build_batches(run, training, validation)
 
 
-def known_rows(run: Run) -> list[int]:
+def known_rows(run: DiffusionRun) -> list[int]:
     """Rows that a run may look at: nobody who is tested."""
     return [*run.corpora.fold.train, *run.corpora.fold.validation]
 
 
-def target(run: Run, row: int) -> int:
+def target(run: DiffusionRun, row: int) -> int:
     """Index of a row's emotion."""
     return int(run.corpora.targets[row])
 
 
 @torch.no_grad()
-def emotion_vectors(run: Run) -> torch.Tensor:
+def emotion_vectors(run: DiffusionRun) -> torch.Tensor:
     """The classifier's embeddings `(rows, size)`; zeros for those who are tested."""
     classifier = run.classifier.to(run.accelerator.device)
     vectors = torch.zeros(len(run.corpora.targets), classifier.config.embedding_dim)
@@ -381,71 +362,21 @@ def emotion_vectors(run: Run) -> torch.Tensor:
     return vectors
 
 
-def set_batches(run: Run, training: Any, validation: Any) -> None:
-    """Batches of the current stage."""
-    stride = latent_stride(run.vae)
-    run.loader = bucket_loader(
-        training,
-        run.config,
-        run.stage,
-        run.progress.stage,
-        run.corpora,
-        run.features,
-        stride,
-    )
-    # Every process computes all of it: it is short, and so there is nothing to gather.
+def build_batches(run: DiffusionRun, training: Any, validation: Any) -> DataLoader[Any]:
+    """Training batches of the current stage; those of validation are left in `run`."""
+    stage, stride = getattr(run.config, run.stage_name), latent_stride(run.vae)
+    # Every process computes all of validation: it is short, and so there is nothing to gather.
     run.validation = list(
-        validation_batches(validation, run.config, run.stage, run.corpora, run.features, stride)
+        validation_batches(validation, run.config, stage, run.corpora, run.features, stride)
+    )
+    return bucket_loader(
+        training, run.config, stage, run.progress.stage, run.corpora, run.features, stride
     )
 
 
-def train_stage(run: Run) -> None:
-    """Train the current stage from wherever it stands until its end."""
-    run.model.train()
-    steps, losses = run.stage_steps, run.progress.losses
-    interval = max(1, steps // run.config.evaluations_per_stage)
-    with progress_bar(run.accelerator, steps, run.progress.step, run.stage_name) as bar:
-        while run.progress.step < steps:
-            for batch in remaining_batches(run.accelerator, run.loader, run.progress.step):
-                losses.append(train_step(run, batch))
-                bar.update()
-                if run.progress.step % interval == 0 or run.progress.step == steps:
-                    evaluate_and_record(run, float(np.mean(losses)), bar)
-                    losses.clear()
-                since = run.progress.total_step - run.progress.checkpointed
-                if run.accelerator.sync_gradients and since >= run.config.checkpoint_every:
-                    checkpoint(run)
-
-
-def train_step(run: Run, batch: Batch) -> float:
-    """One batch: loss, gradients and, at the end of an accumulation, an update.
-
-    Raises:
-        FloatingPointError: A loss that is not finite; says where, and keeps the checkpoints.
-    """
-    progress, accelerator = run.progress, run.accelerator
-    seed_step(run.config.seed, progress.total_step, accelerator.process_index)
-    share = progress.step / run.stage_steps
-    for group in run.optimizer.param_groups:
-        group["lr"] = run.stage.learning_rate * cosine_schedule(share, run.stage.warmup)
-    with accelerator.accumulate(run.model):
-        loss = losses_of(run, batch).mean()
-        where = f"step {progress.step} of stage '{run.stage_name}'"
-        mean_loss = finite_mean_loss(accelerator, loss, where)
-        accelerator.backward(loss)
-        if accelerator.sync_gradients:
-            accelerator.clip_grad_norm_(run.model.parameters(), run.config.max_grad_norm)
-        run.optimizer.step()
-        run.optimizer.zero_grad()
-    if accelerator.sync_gradients:
-        run.average.update(run.bare_model.parameters())
-    progress.step, progress.total_step = progress.step + 1, progress.total_step + 1
-    return mean_loss
-
-
-def losses_of(run: Run, batch: Batch) -> torch.Tensor:
+def losses_of(run: DiffusionRun, batch: Batch) -> torch.Tensor:
     """Loss of each example `(batch,)` in the current stage."""
-    if run.stage_name == "autoencoder":
+    if run.in_autoencoder:
         return run.model(**batch)
     scheduler, timestep = run.scheduler, batch["timestep"]
     noisy = scheduler.add_noise(batch["latents"], batch["noise"], timestep)
@@ -470,30 +401,8 @@ def min_snr_weights(scheduler: DDPMScheduler, timestep: torch.Tensor, gamma: flo
     return bounded / (ratio + 1) if velocity else bounded / ratio
 
 
-def evaluate_and_record(run: Run, train_loss: float, bar: tqdm) -> None:
-    """Losses and samples of the averaged model on the validation speakers."""
-    parameters = list(run.bare_model.parameters())
-    run.average.swap_in(parameters)
-    scores = validate(run)
-    entry = {
-        "stage": run.stage_name,
-        "step": run.progress.total_step,
-        "epoch": run.progress.step / len(run.loader),
-        "train_loss": train_loss,
-        "learning_rate": run.optimizer.param_groups[0]["lr"],
-        **scores,
-    }
-    run.progress.record(-scores["validation_loss"], entry)
-    if run.stage_name == "denoiser" and run.accelerator.is_main_process:
-        write_samples(run)
-    run.average.swap_out(parameters)
-    bar.set_postfix(loss=f"{train_loss:.3f}", validation=f"{scores['validation_loss']:.3f}")
-    numbers = {name: value for name, value in entry.items() if name != "stage"}
-    run.accelerator.log(numbers, step=run.progress.total_step)
-
-
 @torch.no_grad()
-def validate(run: Run) -> dict[str, float]:
+def validation_losses(run: DiffusionRun) -> dict[str, float]:
     """Mean loss on fixed noise and timesteps, and by quarter of the schedule for the denoiser."""
     training = run.model.training
     run.model.eval()
@@ -505,13 +414,13 @@ def validate(run: Run) -> dict[str, float]:
     run.model.train(training)
     loss, quarter = torch.cat(losses), torch.cat(quarters)
     scores = {"validation_loss": loss.mean().item()}
-    if run.stage_name == "denoiser":
+    if not run.in_autoencoder:
         for i in quarter.unique().tolist():
             scores[f"validation_loss_quarter_{i + 1}"] = loss[quarter == i].mean().item()
     return scores
 
 
-def write_samples(run: Run) -> None:
+def write_samples(run: DiffusionRun) -> None:
     """A picture and sounds of one validation recording of each emotion, enhanced."""
     pipe = build_pipeline(run)
     pipe.set_progress_bar_config(disable=True)
@@ -533,28 +442,7 @@ def write_samples(run: Run) -> None:
         soundfile.write(folder / f"{name}.wav", sound, after.sampling_rate)
 
 
-def checkpoint(run: Run) -> None:
-    """Save everything that the run needs to continue from here."""
-    run.progress.checkpointed = run.progress.total_step
-    name = f"step-{run.progress.total_step:08d}-stage-{run.progress.stage}"
-    save_checkpoint(run.accelerator, run.folder, name, run.config.checkpoint_limit)
-
-
-def finish_stage(run: Run) -> None:
-    """Go on with the averaged weights."""
-    run.average.swap_in(list(run.bare_model.parameters()))
-    if run.stage_name == "autoencoder":
-        run.vae = run.bare_model.vae.eval()
-        set_scale(run)
-        if run.accelerator.is_main_process:
-            temporary = run.folder / ".vae.tmp"
-            run.vae.save_pretrained(temporary)
-            replace_folder(temporary, run.folder / "vae")
-    run.accelerator.wait_for_everyone()
-    run.progress.next_stage()
-
-
-def set_scale(run: Run) -> None:
+def set_scale(run: DiffusionRun) -> None:
     """Measure the deviation of the training latents, which diffusion wants to be 1."""
     moments = encode_moments(run.vae, run.features, run.corpora.fold.train)
     power = [
@@ -564,7 +452,7 @@ def set_scale(run: Run) -> None:
     run.vae.register_to_config(scaling_factor=float(np.mean(power) ** -0.5))
 
 
-def build_pipeline(run: Run) -> EmotionEnhancementPipeline:
+def build_pipeline(run: DiffusionRun) -> EmotionEnhancementPipeline:
     """The pipeline of the run's present networks."""
     extractor, denoiser = run.features.feature_extractor, run.bare_model
     vocoder = MelVocoder(
@@ -587,7 +475,7 @@ def build_pipeline(run: Run) -> EmotionEnhancementPipeline:
     )
 
 
-def export(run: Run) -> None:
+def export(run: DiffusionRun) -> None:
     """Write the folder that goes to the Hub, under a temporary name, and move it."""
     temporary = run.folder / ".model.tmp"
     pipe = build_pipeline(run).to("cpu")

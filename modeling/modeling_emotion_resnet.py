@@ -64,8 +64,9 @@ class EmotionResNetConvLayer(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The layer's output and the mask of its frames."""
         mask = mask[..., :: self.frame_stride]
-        hidden_state = self.normalization(self.convolution(hidden_state))
-        return self.activation(hidden_state) * mask, mask
+        hidden_state = self.activation(self.normalization(self.convolution(hidden_state)))
+        # In the precision of autocast: a float mask would make floats of everything.
+        return hidden_state * mask.to(hidden_state.dtype), mask
 
 
 class EmotionResNetAttention(nn.Module):

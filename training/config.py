@@ -44,16 +44,28 @@ class AugmentationConfig:
 
 
 @dataclass
-class StageConfig:
+class ScheduleConfig:
+    """How long and how fast a network is trained.
+
+    Args:
+        epochs: Passes over the training recordings.
+        learning_rate: Peak of the learning rate.
+        warmup: Share of the stage in which the learning rate rises; a cosine follows.
+    """
+
+    epochs: int = 1
+    learning_rate: float = 1e-3
+    warmup: float = 0.1
+
+
+@dataclass
+class StageConfig(ScheduleConfig):
     """One stage of training; later stages start from the best weights of the stage before.
 
     Args:
         name: Shown in the history and in plots.
         corpora: Corpora trained on; all of the run when empty.
         emotions: `"six_emotions"`, or `"all"` to also train on each corpus' other emotions.
-        epochs: Passes over the training recordings.
-        learning_rate: Peak of the learning rate.
-        warmup: Share of the stage in which the learning rate rises; a cosine follows.
         mixup_alpha: Parameter of mixup's Beta distribution (Zhang et al. 2018).
         mixup_probability: Share of recordings that are mixed with another one.
         label_smoothing: Share of the target given to all classes alike.
@@ -63,9 +75,6 @@ class StageConfig:
     name: str = "train"
     corpora: list[str] = field(default_factory=list)
     emotions: str = "six_emotions"
-    epochs: int = 1
-    learning_rate: float = 1e-3
-    warmup: float = 0.1
     mixup_alpha: float = 0.3
     mixup_probability: float = 0.0
     label_smoothing: float = 0.0
@@ -73,29 +82,22 @@ class StageConfig:
 
 
 @dataclass
-class ClassifierConfig:
-    """What `train_classifier.py` can be told; `configs/classifier.yaml` explains each setting."""
+class RunConfig:
+    """What both training scripts can be told; the files in `configs/` explain each setting."""
 
     corpora: dict[str, Any]
-    output_dir: str = "outputs/classifier"
+    output_dir: str = "outputs/run"
     protocol: str = "speaker_independent"
     fold: int = 0
-    train_on_validation: bool = False
     seed: int = 0
-    model_name_or_path: str | None = None
-    model: dict[str, Any] = field(default_factory=dict)
-    feature_extractor: dict[str, Any] = field(default_factory=dict)
-    stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
-    crop_seconds: float = 2.5
     batch_size: int = 32
     gradient_accumulation_steps: int = 1
-    balance: float = 0.5
+    balance: float = 0.0
     weight_decay: float = 0.02
     max_grad_norm: float = 2.0
     ema_decay: float = 0.995
     mixed_precision: str = "no"
     evaluations_per_stage: int = 10
-    early_stopping_patience: int = 0
     checkpoint_every: int = 500
     checkpoint_limit: int = 2
     num_workers: int = 0
@@ -105,32 +107,38 @@ class ClassifierConfig:
 
 
 @dataclass
-class DiffusionStageConfig:
-    """How long and how fast one of the enhancer's networks is trained.
+class ClassifierConfig(RunConfig):
+    """What `train_classifier.py` can be told; `configs/classifier.yaml` explains each setting."""
+
+    output_dir: str = "outputs/classifier"
+    train_on_validation: bool = False
+    model_name_or_path: str | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+    feature_extractor: dict[str, Any] = field(default_factory=dict)
+    stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
+    crop_seconds: float = 2.5
+    balance: float = 0.5
+    early_stopping_patience: int = 0
+
+
+@dataclass
+class DiffusionStageConfig(ScheduleConfig):
+    """How one of the enhancer's networks is trained.
 
     Args:
-        epochs: Passes over the training recordings.
-        learning_rate: Peak of the learning rate.
-        warmup: Share of the stage in which the learning rate rises; a cosine follows.
         crop_seconds: Longest stretch of a recording that is seen at once.
     """
 
-    epochs: int = 1
-    learning_rate: float = 1e-3
     warmup: float = 0.05
     crop_seconds: float = 2.2
 
 
 @dataclass
-class DiffusionConfig:
+class DiffusionConfig(RunConfig):
     """What `train_diffusion.py` can be told; `configs/diffusion.yaml` explains each setting."""
 
-    corpora: dict[str, Any]
-    classifier: str | None = None
     output_dir: str = "outputs/enhancer"
-    protocol: str = "speaker_independent"
-    fold: int = 0
-    seed: int = 0
+    classifier: str | None = None
     vae: dict[str, Any] = field(default_factory=dict)
     unet: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
@@ -146,19 +154,9 @@ class DiffusionConfig:
     style_self_probability: float = 0.1
     content_warp: float = 0.1
     batch_size: int = 16
-    gradient_accumulation_steps: int = 1
-    balance: float = 0.0
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     ema_decay: float = 0.998
-    mixed_precision: str = "no"
-    evaluations_per_stage: int = 8
-    checkpoint_every: int = 500
-    checkpoint_limit: int = 2
-    num_workers: int = 0
-    tracker: str | None = None
-    hub_model_id: str | None = None
-    push_to_hub: bool = False
 
 
 def load_config(

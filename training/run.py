@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 import yaml
@@ -21,10 +21,8 @@ from accelerate.utils import (
 from huggingface_hub import HfApi
 from tqdm.auto import tqdm
 
-from .config import ClassifierConfig, DiffusionConfig
+from .config import RunConfig
 from .state import complete_checkpoints
-
-Config: TypeAlias = ClassifierConfig | DiffusionConfig
 
 TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
 POSITIVE = (
@@ -72,7 +70,7 @@ def hub_options(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 
 
-def check_run_settings(config: Config) -> None:
+def check_run_settings(config: RunConfig) -> None:
     """Refuse settings of any run that would fail later.
 
     Raises:
@@ -90,7 +88,7 @@ def check_run_settings(config: Config) -> None:
         raise ValueError("Got push_to_hub without hub_model_id, expected user/name")
 
 
-def build_accelerator(config: Config, find_unused_parameters: bool = False) -> Accelerator:
+def build_accelerator(config: RunConfig, find_unused_parameters: bool = False) -> Accelerator:
     """An accelerator whose `batch_size` is that of all processes together."""
     unused = DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters)
     return Accelerator(
@@ -104,7 +102,7 @@ def build_accelerator(config: Config, find_unused_parameters: bool = False) -> A
     )
 
 
-def check_folder(config: Config, options: argparse.Namespace, model: str) -> None:
+def check_folder(config: RunConfig, options: argparse.Namespace, model: str) -> None:
     """See whether the output folder fits what was asked; changes nothing.
 
     Args:
@@ -135,7 +133,7 @@ def check_folder(config: Config, options: argparse.Namespace, model: str) -> Non
         check_same_settings(config, folder / "config.yaml", free)
 
 
-def check_same_settings(config: Config, saved: Path, free: Sequence[str]) -> None:
+def check_same_settings(config: RunConfig, saved: Path, free: Sequence[str]) -> None:
     """Refuse to go on with a run under other settings than its own.
 
     Raises:
@@ -150,7 +148,9 @@ def check_same_settings(config: Config, saved: Path, free: Sequence[str]) -> Non
         )
 
 
-def claim_folder(config: Config, accelerator: Accelerator, overwrite: bool, project: str) -> None:
+def claim_folder(
+    config: RunConfig, accelerator: Accelerator, overwrite: bool, project: str
+) -> None:
     """Make the output folder, now that everything else is known to be in order."""
     folder = Path(config.output_dir)
     accelerator.wait_for_everyone()
@@ -227,7 +227,7 @@ def progress_bar(accelerator: Accelerator, total: int, initial: int, name: str) 
     )
 
 
-def as_plain(config: Config) -> dict[str, Any]:
+def as_plain(config: RunConfig) -> dict[str, Any]:
     """Settings as YAML writes them: tuples are lists there."""
 
     def plain(value: Any) -> Any:
