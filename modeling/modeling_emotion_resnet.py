@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 from .configuration_emotion_resnet import EmotionResNetConfig
 
 # Parameters with a row per emotion.
-PER_EMOTION = ("heads.attention.weight", "heads.weight", "heads.bias")
+PER_EMOTION = ("heads.attention.deviation.weight", "heads.weight", "heads.bias")
 
 
 @dataclass
@@ -90,13 +90,17 @@ class EmotionResNetBlock(nn.Module):
     """Residual block whose branch ends in an attention layer."""
 
     def __init__(
-        self, config: EmotionResNetConfig, in_channels: int, out_channels: int, stride: int
+        self,
+        config: EmotionResNetConfig,
+        in_channels: int,
+        out_channels: int,
+        stride: tuple[int, int],
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(_branch(config.layer_type, in_channels, out_channels, stride))
         self.attention = EmotionResNetAttention(out_channels, config.attention_reduction)
         self.shortcut = None
-        if stride != 1 or in_channels != out_channels:
+        if stride != (1, 1) or in_channels != out_channels:
             self.shortcut = EmotionResNetConvLayer(
                 in_channels, out_channels, kernel_size=1, stride=stride, activation=False
             )
@@ -116,7 +120,7 @@ class EmotionResNetModel(nn.Module):
     """The trunk: a stem, then stages of residual blocks.
 
     The stem shrinks time by 4 but frequency by 2 only: harmonics lie close together, and how they
-    move tells emotions apart.
+    move tells emotions apart. Later stages shrink frequency, and time as the configuration says.
     """
 
     def __init__(self, config: EmotionResNetConfig) -> None:
@@ -129,7 +133,7 @@ class EmotionResNetModel(nn.Module):
                     config,
                     in_channels=sizes[i] if j == 0 else sizes[i + 1],
                     out_channels=sizes[i + 1],
-                    stride=2 if i > 0 and j == 0 else 1,
+                    stride=(2 if i > 0 else 1, config.frame_strides[i]) if j == 0 else (1, 1),
                 )
                 for j in range(depth)
             )
@@ -151,6 +155,29 @@ class EmotionResNetModel(nn.Module):
         return tuple(hidden_states), mask
 
 
+class EmotionResNetHeadAttention(nn.Module):
+    """Where each emotion's head looks: what all heads agree on, and how each deviates from it.
+
+    Attention of its own from the start would let each head look for its emotion in every recording;
+    so deviations start at zero, and weight decay keeps them small.
+    """
+
+    def __init__(self, config: EmotionResNetConfig) -> None:
+        super().__init__()
+        size = config.attention_size
+        self.hidden = nn.Conv2d(config.hidden_sizes[-1], size, kernel_size=1)
+        # A bias would shift a whole map, which its softmax ignores.
+        self.common = nn.Conv2d(size, 1, kernel_size=1, bias=False)
+        self.deviation = nn.Conv2d(size, config.num_labels, kernel_size=1, bias=False)
+
+    def forward(self, hidden_state: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Maps `(batch, num_labels, bands, frames)`; each sums to 1 over real frames."""
+        hidden = self.hidden(hidden_state).tanh()
+        scores = self.common(hidden) + self.deviation(hidden)
+        scores = scores.masked_fill(mask == 0, float("-inf"))
+        return scores.flatten(2).softmax(dim=-1).view_as(scores)
+
+
 class EmotionResNetHeads(nn.Module):
     """One head per emotion, each with its own attention over time and frequency.
 
@@ -164,10 +191,10 @@ class EmotionResNetHeads(nn.Module):
     def __init__(self, config: EmotionResNetConfig) -> None:
         super().__init__()
         channels, bands, size = config.hidden_sizes[-1], config.num_bands, config.projection_size
-        # A bias would shift a whole map, which its softmax ignores.
-        self.attention = nn.Conv2d(channels, config.num_labels, kernel_size=1, bias=False)
+        self.attention = EmotionResNetHeadAttention(config)
         self.projection = nn.Parameter(torch.empty(size, channels, bands))
-        self.normalization = nn.BatchNorm1d(size)
+        self.frame_normalization = nn.BatchNorm1d(size)
+        self.normalization = nn.BatchNorm1d(config.embedding_dim)
         self.weight = nn.Parameter(torch.empty(config.num_labels, config.embedding_dim))
         self.bias = nn.Parameter(torch.zeros(config.num_labels))
         self.dropout = nn.Dropout(config.dropout)
@@ -176,12 +203,12 @@ class EmotionResNetHeads(nn.Module):
         self, hidden_state: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits `(batch, num_labels)`, embeddings and attention as in the model's output."""
-        scores = self.attention(hidden_state).masked_fill(mask == 0, float("-inf"))
-        attention = scores.flatten(2).softmax(dim=-1).view_as(scores)
+        attention = self.attention(hidden_state, mask)
         frames = attention.sum(dim=2)
         seen = self._project(hidden_state, attention / frames.clamp(min=1e-6).unsqueeze(2))
         statistics = _weighted_statistics(seen, frames)
-        logits = torch.einsum("bec,ec->be", self.dropout(statistics), self.weight) + self.bias
+        evidence = self.dropout(self.normalization(statistics.flatten(0, 1)).view_as(statistics))
+        logits = torch.einsum("bec,ec->be", evidence, self.weight) + self.bias
         return logits, statistics.mean(dim=1), attention
 
     def _project(self, hidden_state: torch.Tensor, band_weights: torch.Tensor) -> torch.Tensor:
@@ -190,7 +217,7 @@ class EmotionResNetHeads(nn.Module):
         # Times the number of bands, so that even attention is a plain sum.
         weights = band_weights * band_weights.shape[2]
         seen = torch.einsum("bsft,beft->best", projected, weights)
-        return F.relu(self.normalization(seen.flatten(0, 1))).view_as(seen)
+        return F.relu(self.frame_normalization(seen.flatten(0, 1))).view_as(seen)
 
 
 class EmotionResNetForAudioClassification(PreTrainedModel):
@@ -305,12 +332,11 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
                 nn.init.zeros_(module.bias)
         elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.reset_parameters()
-        elif isinstance(module, EmotionResNetBlock):
-            # Every block starts as the identity: steadier first steps (Goyal et al. 2017).
-            last = len(module.layers) - 1
-            nn.init.zeros_(module.get_parameter(f"layers.{last}.normalization.weight"))
         elif isinstance(module, EmotionResNetHeads):
-            nn.init.zeros_(module.attention.weight)
+            # Here and not in their own class: transformers passes over modules that hold no
+            # parameters themselves.
+            nn.init.zeros_(module.attention.common.weight)
+            nn.init.zeros_(module.attention.deviation.weight)
             fan_in = module.projection[0].numel()
             nn.init.normal_(module.projection, std=(2 / fan_in) ** 0.5)
             nn.init.normal_(module.weight, std=0.3 * module.weight.shape[1] ** -0.5)
@@ -318,7 +344,7 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
 
 
 def _branch(
-    layer_type: str, in_channels: int, out_channels: int, stride: int
+    layer_type: str, in_channels: int, out_channels: int, stride: tuple[int, int]
 ) -> list[EmotionResNetConvLayer]:
     layer = EmotionResNetConvLayer
     if layer_type == "basic":
