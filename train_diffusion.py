@@ -42,6 +42,7 @@ from evaluation import enhancer_card, plot_enhancement, plot_losses
 from modeling import (
     EmotionEncoder,
     EmotionFeatureExtractor,
+    EmotionResNetConfig,
     EmotionResNetForAudioClassification,
     MelVocoder,
     StyleEncoder,
@@ -226,10 +227,13 @@ def check_config(config: DiffusionConfig) -> None:
             raise ValueError(f"Bad {name}.epochs, expected 1 or more")
     if config.classifier is None:
         raise ValueError("Got no classifier, expected the folder of one trained on this fold")
-    if not (Path(config.classifier) / "config.json").exists():
+    try:
+        EmotionResNetConfig.from_pretrained(config.classifier)
+    except OSError as error:
         raise FileNotFoundError(
-            f"No classifier in '{config.classifier}', expected a folder made by train_classifier.py"
-        )
+            f"No classifier in '{config.classifier}', expected a folder made by "
+            "train_classifier.py, or the id of such a model on the Hub"
+        ) from error
     check_same_people(config, Path(config.classifier).parent / "config.yaml")
 
 
@@ -267,6 +271,7 @@ def build_run(config: DiffusionConfig, accelerator: Accelerator) -> DiffusionRun
         corpora = load_corpora(config)
         features = MelFeatures(corpora.dataset, extractor, config.denoiser.crop_seconds)
     vae = build_vae(config)
+    check_lengths(corpora, features, latent_stride(vae))
     scheduler = DDPMScheduler(clip_sample=False, **config.scheduler)
     return DiffusionRun(
         config=config,
@@ -277,6 +282,21 @@ def build_run(config: DiffusionConfig, accelerator: Accelerator) -> DiffusionRun
         vae=vae,
         scheduler=scheduler,
     )
+
+
+def check_lengths(corpora: Corpora, features: MelFeatures, stride: int) -> None:
+    """Refuse recordings that would have no latent.
+
+    Raises:
+        ValueError: A recording shorter than `stride` frames; names the first.
+    """
+    short = [row for row, mel in enumerate(features.log_mels) if len(mel) < stride]
+    if short:
+        file, frames = corpora.dataset[short[0]]["file"], len(features.log_mels[short[0]])
+        raise ValueError(
+            f"{len(short)} recordings are too short, '{file}' has {frames} frames, expected at "
+            f"least {stride}: take them out of the corpus"
+        )
 
 
 def build_vae(config: DiffusionConfig) -> AutoencoderKL:

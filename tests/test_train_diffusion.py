@@ -424,6 +424,21 @@ class TestErrors:
             train(f"classifier={tmp_path / 'gone'}")
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.filterwarnings("ignore:emodb .* has:UserWarning")
+    @pytest.mark.filterwarnings("ignore:No .*cannot know:UserWarning")
+    def test_recording_shorter_than_a_latent(self, settings, unknown_classifier, tmp_path):
+        generator = np.random.default_rng(0)
+        for speaker in EMODB_SPEAKERS:
+            for emotion in "WEAFTN":
+                samples = 100 if (speaker, emotion) == ("12", "T") else 4800
+                noise = generator.standard_normal(samples)
+                soundfile.write(tmp_path / f"{speaker}a01{emotion}a.wav", 0.1 * noise, 16_000)
+        spec = f"{{emodb: {{data_dir: {tmp_path}, cache_dir: {tmp_path / 'cache'}}}}}"
+        arguments = [f"output_dir={tmp_path / 'run'}", f"classifier={unknown_classifier}"]
+        with pytest.raises(ValueError, match=r"1 recordings are too short, '.*12a01Ta.* 1 frames"):
+            train_diffusion.main(["--config", str(settings), f"corpora={spec}", *arguments])
+        assert not (tmp_path / "run").exists()
+
     def test_classifier_that_trained_on_those_who_validate(self, train, classifier, tmp_path):
         shutil.copytree(classifier.parent, tmp_path / "refit")
         saved = tmp_path / "refit" / "config.yaml"

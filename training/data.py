@@ -46,7 +46,7 @@ class Corpora:
         Raises:
             ValueError: The stage names a corpus that the run has not, or has nothing to train on.
         """
-        corpora = self.dataset["corpus"]
+        corpora = list(self.dataset["corpus"])
         unknown = set(stage.corpora) - set(corpora)
         if unknown:
             raise ValueError(
@@ -217,7 +217,7 @@ def train_loader(
     rows = corpora.train_rows(stage)
     if len(rows) < config.batch_size:
         raise ValueError(f"Bad batch_size {config.batch_size}, expected at most {len(rows)}")
-    corpus, targets = corpora.dataset["corpus"], corpora.targets
+    corpus, targets = list(corpora.dataset["corpus"]), corpora.targets
     sampler = EpochSampler(
         rows,
         [(corpus[row], int(targets[row])) for row in rows],

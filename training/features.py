@@ -51,7 +51,8 @@ class MelFeatures:
         self, dataset: Dataset, feature_extractor: EmotionFeatureExtractor, crop_seconds: float
     ) -> None:
         self.feature_extractor = feature_extractor
-        self.corpora = dataset["corpus"]
+        # A list: a column of `datasets` reads its table again at every access.
+        self.corpora = list(dataset["corpus"])
         plain = copy.deepcopy(feature_extractor)
         plain.mean, plain.std, plain.corpus_statistics = 0.0, 1.0, {}
         columns = dataset.select_columns(["audio"])

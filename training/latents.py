@@ -175,7 +175,7 @@ def bucket_loader(
     rows = list(corpora.fold.train)
     if len(rows) < config.batch_size:
         raise ValueError(f"Bad batch_size {config.batch_size}, expected at most {len(rows)}")
-    corpus = corpora.dataset["corpus"]
+    corpus = list(corpora.dataset["corpus"])
     sampler = EpochSampler(
         rows,
         [(corpus[row], int(corpora.targets[row])) for row in rows],
