@@ -35,22 +35,20 @@ from modeling import EmotionFeatureExtractor
 from training.state import write_json
 
 OWN, GUESS = "own", "guess"
-SETTINGS = (
-    "model",
-    "corpus",
-    "dataset",
-    "split",
-    "emotion",
-    "copies",
+PIPELINE_SETTINGS = (
     "strength",
     "guidance_scale",
     "intensity",
     "num_inference_steps",
     "injection",
     "anchor",
+    "num_noises",
     "vocoder",
-    "shard_size",
-    "seed",
+)
+SETTINGS = (
+    *("model", "corpus", "dataset", "split", "emotion", "copies"),
+    *PIPELINE_SETTINGS,
+    *("shard_size", "seed"),
 )
 ADDED = ("mel", "target_emotion", "seed", "settings")
 CARD = """---
@@ -116,6 +114,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num_inference_steps", type=int, default=12)
     parser.add_argument("--injection", default="noise")
     parser.add_argument("--anchor", default="no_emotion")
+    parser.add_argument("--num_noises", type=int, default=1, help="whose changes are averaged")
     parser.add_argument("--vocoder", default="griffin_lim")
     parser.add_argument("--shard_size", type=int, default=64, help="recordings of a file")
     parser.add_argument("--seed", type=int, default=0)
@@ -191,8 +190,7 @@ def make_row(
     """
     given = source[row]
     seed = (options.seed * 1_000_003 + row) * options.copies + copy
-    names = ("strength", "guidance_scale", "intensity", "num_inference_steps", "injection")
-    settings = {name: getattr(options, name) for name in (*names, "anchor", "vocoder")}
+    settings = {name: getattr(options, name) for name in PIPELINE_SETTINGS}
     emotion: str | None = options.emotion
     if emotion == OWN:
         emotion = source.features["emotion"].int2str(given["emotion"])

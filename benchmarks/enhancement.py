@@ -102,6 +102,7 @@ class Settings:
     num_inference_steps: int
     injection: str
     anchor: str
+    num_noises: int
     vocoder: str
     seed: int
 
@@ -153,6 +154,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--num_inference_steps", type=int, default=12)
     parser.add_argument("--injection", default="noise")
     parser.add_argument("--anchor", default="no_emotion")
+    parser.add_argument("--num_noises", type=int, default=1, help="whose changes are averaged")
     parser.add_argument("--vocoder", default="griffin_lim")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
@@ -359,6 +361,7 @@ def enhance(
         "num_inference_steps": settings.num_inference_steps,
         "injection": settings.injection,
         "anchor": settings.anchor,
+        "num_noises": settings.num_noises,
         "vocoder": settings.vocoder,
     }
     with torch.autocast("cpu", torch.bfloat16):

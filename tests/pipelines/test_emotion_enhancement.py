@@ -185,10 +185,22 @@ class TestEmotion:
 
     def test_no_guidance_is_no_second_pass(self, pipe, wave):
         counts = [
-            len(evaluations(pipe, lambda s=s: mels(pipe, wave, guidance_scale=s, strength=0.4)))
+            sum(
+                shape[0]
+                for shape in evaluations(
+                    pipe, lambda s=s: mels(pipe, wave, guidance_scale=s, strength=0.4)
+                )
+            )
             for s in (1.0, 2.0)
         ]
         assert counts == [4, 8]
+
+    def test_more_noises_leave_less_to_chance(self, pipe, wave):
+        apart = [
+            size(torch.sub(*(change(pipe, wave, seed=seed, num_noises=n) for seed in (0, 1))))
+            for n in (1, 8)
+        ]
+        assert apart[1] < 0.6 * apart[0]
 
     def test_corpus_selects_its_statistics(self, pipe, wave):
         one, other = (change(pipe, wave, emotion="anger", corpus=c) for c in ("emodb", "ravdess"))
@@ -454,7 +466,8 @@ class TestLongRecordings:
         run = evaluations(
             pipe, lambda: mels(pipe, wave, emotion="anger", num_inference_steps=2, strength=0.5)
         )
-        assert [shape[0] for shape in run] == [1, 1]
+        # With the emotion and without, in one batch.
+        assert [shape[0] for shape in run] == [2]
         assert {shape[-1] * pipe.stride for shape in run} == {WINDOW_FRAMES}
         assert len(mels(pipe, wave, strength=0.0)[0]) == 861
 
