@@ -111,8 +111,8 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[s
     Args:
         history: One entry an evaluation, with "step", "train_loss", "validation_loss",
             "validation_UA", "validation_WA" (0..1), "learning_rate" and "stage"; values may be
-            None or absent. Borders of stages and the weights kept, those of the
-            lowest validation loss of the last stage, are marked.
+            None or absent, and where nobody validated that panel is left out. Borders of stages and
+            the weights kept, those of the lowest validation loss of the last stage, are marked.
         path: Where the PNG goes.
 
     Raises:
@@ -120,24 +120,31 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[s
     """
     if not history:
         raise ValueError("Bad history, expected at least one evaluation, got none")
-    figure = _new_figure(7.2, 5.6)
-    losses, scores, rates = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.1])
+    validated = any(row.get("validation_UA") is not None for row in history)
+    heights = [3, 3, 1.1] if validated else [3, 1.1]
+    figure = _new_figure(7.2, 0.8 * sum(heights))
+    losses, *scores, rates = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     _draw_series(losses, history, "train_loss", "training", TRAIN_COLOR)
     _draw_series(losses, history, "validation_loss", "validation", VALIDATION_COLOR)
     losses.set(ylabel="loss")
-    _draw_series(scores, history, "validation_WA", "WA", TRAIN_COLOR, scale=100)
-    _draw_series(scores, history, "validation_UA", "UA", VALIDATION_COLOR, scale=100)
-    scores.set(ylabel="validation accuracy (%)")
-    _mark_kept(scores, history)
+    for axes in scores:
+        _draw_scores(axes, history)
     _draw_series(rates, history, "learning_rate", "", INK)
     rates.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
     rates.yaxis.set_major_formatter("{x:g}")
     rates.xaxis.set_major_formatter("{x:,.0f}")
-    for axes in (losses, scores):
+    for axes in (losses, *scores):
         if axes.lines:
             axes.legend(loc="best")
-    _mark_stages((losses, scores, rates), history)
+    _mark_stages((losses, *scores, rates), history)
     return _save(figure, path)
+
+
+def _draw_scores(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+    _draw_series(axes, history, "validation_WA", "WA", TRAIN_COLOR, scale=100)
+    _draw_series(axes, history, "validation_UA", "UA", VALIDATION_COLOR, scale=100)
+    axes.set(ylabel="validation accuracy (%)")
+    _mark_kept(axes, history)
 
 
 def _draw_series(

@@ -132,7 +132,9 @@ def test_history_marks_stages_and_survives_gaps(tmp_path):
     one_stage = plot_history(history(stages=("train", "train")), tmp_path / "one.png")
     two_stages = plot_history(history(), tmp_path / "two.png")
     assert (pixels(one_stage)[:, 300:] != pixels(two_stages)[:, 300:]).any()
-    plot_history([{"step": 10, "train_loss": 1.0}], tmp_path / "bare.png")
+    bare = plot_history([{"step": 10, "train_loss": 1.0}], tmp_path / "bare.png")
+    # No empty panel where nobody validated.
+    assert pixels(bare).shape[0] < pixels(two_stages).shape[0]
     with pytest.raises(ValueError, match="Bad history"):
         plot_history([], tmp_path / "none.png")
 
