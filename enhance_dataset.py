@@ -27,27 +27,19 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import DatasetCard, DatasetCardData
 from tqdm.auto import tqdm
 
-import pipelines  # noqa: F401 (so that our own folders load without asking)
 from datasets_scripts import EMOTIONS, decode_audio, load_corpus
 from evaluation import plot_enhancement
 from evaluation.cards import weights_license
 from modeling import EmotionFeatureExtractor
+
+# Importing them also lets our own folders load without asking.
+from pipelines import ENHANCEMENT_SETTINGS, add_enhancement_arguments
 from training.state import write_json
 
 OWN, GUESS = "own", "guess"
-PIPELINE_SETTINGS = (
-    "strength",
-    "guidance_scale",
-    "intensity",
-    "num_inference_steps",
-    "injection",
-    "anchor",
-    "num_noises",
-    "vocoder",
-)
 SETTINGS = (
     *("model", "corpus", "dataset", "split", "emotion", "copies"),
-    *PIPELINE_SETTINGS,
+    *ENHANCEMENT_SETTINGS,
     *("shard_size", "seed"),
 )
 ADDED = ("mel", "target_emotion", "seed", "settings")
@@ -108,14 +100,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--emotion", default=OWN, help=f"{OWN} (each its label), {GUESS}, or one for all"
     )
     parser.add_argument("--copies", type=int, default=1, help="versions of each recording")
-    parser.add_argument("--strength", type=float, default=0.8)
-    parser.add_argument("--guidance_scale", type=float, default=4.0)
-    parser.add_argument("--intensity", type=float, default=1.0)
-    parser.add_argument("--num_inference_steps", type=int, default=12)
-    parser.add_argument("--injection", default="noise")
-    parser.add_argument("--anchor", default="no_emotion")
-    parser.add_argument("--num_noises", type=int, default=1, help="whose changes are averaged")
-    parser.add_argument("--vocoder", default="griffin_lim")
+    add_enhancement_arguments(parser)
     parser.add_argument("--shard_size", type=int, default=64, help="recordings of a file")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
@@ -190,7 +175,7 @@ def make_row(
     """
     given = source[row]
     seed = (options.seed * 1_000_003 + row) * options.copies + copy
-    settings = {name: getattr(options, name) for name in PIPELINE_SETTINGS}
+    settings = {name: getattr(options, name) for name in ENHANCEMENT_SETTINGS}
     emotion: str | None = options.emotion
     if emotion == OWN:
         emotion = source.features["emotion"].int2str(given["emotion"])

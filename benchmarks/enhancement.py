@@ -53,7 +53,11 @@ from evaluation.judges import (
     split_half,
 )
 from evaluation.preservation import preservation_metrics
-from pipelines import EmotionEnhancementPipeline
+from pipelines import (
+    ENHANCEMENT_SETTINGS,
+    EmotionEnhancementPipeline,
+    add_enhancement_arguments,
+)
 from training.config import DiffusionConfig, from_dict
 from training.data import Corpora, load_corpora
 from training.state import write_json
@@ -99,6 +103,7 @@ class Settings:
 
     strength: float
     guidance_scale: float
+    intensity: float
     num_inference_steps: int
     injection: str
     anchor: str
@@ -149,13 +154,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 4.0, 7.0])
     parser.add_argument("--plots", type=Path, default=Path("results/plots"))
     parser.add_argument("--share", type=float, default=1.0, help="of the recordings, at random")
-    parser.add_argument("--strength", type=float, default=0.8)
-    parser.add_argument("--guidance_scale", type=float, default=4.0)
-    parser.add_argument("--num_inference_steps", type=int, default=12)
-    parser.add_argument("--injection", default="noise")
-    parser.add_argument("--anchor", default="no_emotion")
-    parser.add_argument("--num_noises", type=int, default=1, help="whose changes are averaged")
-    parser.add_argument("--vocoder", default="griffin_lim")
+    add_enhancement_arguments(parser)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
 
@@ -355,15 +354,7 @@ def enhance(
 ) -> Any:
     """One recording enhanced; the noise depends on the recording and the seed alone."""
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + row)
-    given: dict[str, Any] = {
-        "strength": settings.strength,
-        "guidance_scale": settings.guidance_scale,
-        "num_inference_steps": settings.num_inference_steps,
-        "injection": settings.injection,
-        "anchor": settings.anchor,
-        "num_noises": settings.num_noises,
-        "vocoder": settings.vocoder,
-    }
+    given = {name: getattr(settings, name) for name in ENHANCEMENT_SETTINGS}
     with torch.autocast("cpu", torch.bfloat16):
         return pipe(wave, corpus=corpus, emotion=emotion, generator=generator, **given | options)
 

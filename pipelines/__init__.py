@@ -12,6 +12,7 @@ from .emotion_enhancement_task import (
     EmotionEnhancerConfig,
     EmotionEnhancerModel,
 )
+from .settings import ENHANCEMENT_SETTINGS, add_enhancement_arguments
 
 # It takes the place of the stock pipeline, without a warning about that.
 PIPELINE_REGISTRY.supported_tasks.pop("audio-classification", None)
@@ -29,8 +30,10 @@ PIPELINE_REGISTRY.register_pipeline(
 )
 
 __all__ = [
+    "ENHANCEMENT_SETTINGS",
     "EmotionClassificationPipeline",
     "EmotionEnhancementOutput",
     "EmotionEnhancementPipeline",
     "EmotionEnhancementTask",
+    "add_enhancement_arguments",
 ]

@@ -1,0 +1,27 @@
+"""Settings of the enhancer as options of a command, with the defaults of the pipeline itself."""
+
+import argparse
+import inspect
+
+from .emotion_enhancement import EmotionEnhancementPipeline
+
+ENHANCEMENT_SETTINGS = (
+    "strength",
+    "guidance_scale",
+    "intensity",
+    "num_inference_steps",
+    "injection",
+    "anchor",
+    "num_noises",
+    "vocoder",
+)
+
+
+def add_enhancement_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a command an option for each of `ENHANCEMENT_SETTINGS`."""
+    parameters = inspect.signature(EmotionEnhancementPipeline.__call__).parameters
+    for name in ENHANCEMENT_SETTINGS:
+        default = parameters[name].default
+        parser.add_argument(
+            f"--{name}", type=type(default), default=default, help=f"{default} when not given"
+        )
