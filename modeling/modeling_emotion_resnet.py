@@ -363,8 +363,10 @@ def _branch(
 def _weighted_statistics(hidden_state: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Mean and deviation over time: `(b, e, s, t)` and weights `(b, e, t)` to `(b, e, 2s)`."""
     mean = torch.einsum("best,bet->bes", hidden_state, weights)
-    power = torch.einsum("best,bet->bes", hidden_state.square(), weights)
-    deviation = (power - mean.square()).clamp(min=1e-5).sqrt()
+    # Centred first: the difference of two large squares would be rounded away.
+    centred = hidden_state - mean.unsqueeze(-1)
+    variance = torch.einsum("best,bet->bes", centred.square(), weights)
+    deviation = variance.clamp(min=1e-5).sqrt()
     return torch.cat([mean, deviation], dim=-1)
 
 
