@@ -23,10 +23,10 @@ TINY = JudgeConfig(
 LABELS = ("falling", "flat", "rising")
 
 
-def toy_mel(label, generator, level=0.0):
+def toy_mel(label, generator):
     """A line that moves through the bands as the label says, in noise, 40 to 80 frames."""
     frames = int(generator.integers(40, 80))
-    log_mel = generator.normal(-6 + level, 0.5, (frames, 80))
+    log_mel = generator.normal(-6, 0.5, (frames, 80))
     slope = (LABELS.index(label) - 1) * 0.6
     line = generator.uniform(30, 50) + slope * (np.arange(frames) - frames / 2)
     for offset in (-1, 0, 1):
@@ -34,10 +34,10 @@ def toy_mel(label, generator, level=0.0):
     return log_mel.astype(np.float32)
 
 
-def toy_corpus(size=60, seed=0, level=0.0):
+def toy_corpus(size=60, seed=0):
     generator = np.random.default_rng(seed)
     labels = [LABELS[i % 3] for i in range(size)]
-    return [toy_mel(label, generator, level) for label in labels], labels
+    return [toy_mel(label, generator) for label in labels], labels
 
 
 @pytest.fixture(scope="module")
@@ -98,18 +98,19 @@ def test_input_is_left_alone(judge):
 
 
 def test_groups_take_away_the_level_of_a_corpus():
-    loud, labels = toy_corpus(30, seed=0, level=10.0)
-    quiet, more_labels = toy_corpus(30, seed=1)
-    groups = ["loud"] * 30 + ["quiet"] * 30
-    judge = MelJudge.fit(loud + quiet, labels + more_labels, seed=0, groups=groups, config=TINY)
+    quiet, labels = toy_corpus(45)
+    loud = [log_mel + 10.0 for log_mel in quiet]
+    groups = ["loud"] * 45 + ["quiet"] * 45
+    judge = MelJudge.fit(loud + quiet, labels * 2, seed=0, groups=groups, config=TINY)
     log_mels, _ = toy_corpus(12, seed=2)
     louder = [log_mel + 10.0 for log_mel in log_mels]
     np.testing.assert_allclose(
         judge.predict_proba(louder, ["loud"] * 12),
         judge.predict_proba(log_mels, ["quiet"] * 12),
-        atol=0.1,
+        atol=0.01,
     )
-    assert np.mean(judge.predict(louder, ["loud"] * 12) == labels[:12]) > 0.8
+    # Chance is a third.
+    assert np.mean(judge.predict(louder, ["loud"] * 12) == labels[:12]) > 0.6
 
 
 def test_a_saved_judge_judges_the_same(judge, tmp_path):
