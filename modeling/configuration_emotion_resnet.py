@@ -21,8 +21,7 @@ class EmotionResNetConfig(PretrainedConfig):
         hidden_sizes: Channels of each stage.
         depths: Residual blocks of each stage.
         frame_strides: By how much each stage shortens time, after the stem's 4. Frequency is halved
-            by every stage but the first. Heads that see 22 frames a second know far more new
-            speakers than heads that see 3.
+            by every stage but the first. All 1 when not given: heads then see 22 frames a second.
         layer_type: `"basic"` (two 3x3 convolutions) or `"bottleneck"` (1x1, 3x3, 1x1).
         attention_reduction: Channels are divided by this in the attention layer of each block.
         attention_size: Width of the hidden layer of the heads' attention.

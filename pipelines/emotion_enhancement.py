@@ -214,7 +214,8 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 an emotion: only the emotion's share of the change remains, for half as much
                 computation again (with a scheduler that draws no noise of its own).
             num_noises: Noises that are injected, each for itself, and whose changes are averaged:
-                what they have in common is the emotion's, the rest is chance.
+                what they have in common is the emotion's, the rest is chance. Inversion draws none,
+                so that more than 1 only takes longer there.
             reference: Recordings whose style is taken instead of the recordings' own.
             vocoder: `"griffin_lim"`, `"source_filter"` or `"hifigan"`.
             hifigan: Vocoder model for `"hifigan"`.
