@@ -451,7 +451,7 @@ def write_samples(run: DiffusionRun) -> None:
     settings: dict[str, Any] = {"emotion": names, "num_inference_steps": SAMPLE_STEPS}
     before = pipe(audio, **settings, strength=0.0, output_type="mel").log_mels
     generator = torch.Generator().manual_seed(run.config.seed)
-    after = pipe(audio, **settings, strength=SAMPLE_STRENGTH, generator=generator)
+    after = pipe(audio, **settings, strength=SAMPLE_STRENGTH, num_noises=1, generator=generator)
     folder = run.folder / "samples"
     folder.mkdir(exist_ok=True)
     pairs = {

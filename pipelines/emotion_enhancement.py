@@ -8,7 +8,7 @@ import inspect
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ INVERTIBLE = {"timestep_spacing": "leading"}
 LIBRARIES = ("diffusers", "transformers")
 WINDOW_SECONDS = 10.0
 OVERLAP_SECONDS = 1.0
+# What is denoised at once: so that a long recording with several noises still fits in memory.
+BATCH_SECONDS = 160.0
 # Log-mel bands that make one band of the content: wide enough to lose the harmonics.
 CONTENT_POOLING = 4
 # Spread that a band of the content has at least, in nepers: silence stays silence.
@@ -90,7 +92,7 @@ class _Window:
         emotion: Row of the emotion.
         noise: `(channels, bands, latent frames)`.
         frames: Frames without padding.
-        generator: Of the noise that some schedulers add in their steps.
+        seed: Of the noise that some schedulers add in their steps.
     """
 
     clip: int
@@ -101,7 +103,7 @@ class _Window:
     emotion: int
     noise: torch.Tensor
     frames: int
-    generator: torch.Generator | None
+    seed: int
 
 
 class EmotionEnhancementPipeline(DiffusionPipeline):
@@ -181,7 +183,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         num_inference_steps: int = 12,
         injection: str = "noise",
         anchor: str = "no_emotion",
-        num_noises: int = 1,
+        num_noises: int = 4,
         reference: Any = None,
         vocoder: str = "griffin_lim",
         hifigan: Any = None,
@@ -212,10 +214,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             anchor: What the result is compared with; the difference is added to the recording.
                 `"source"` is its own latents. `"no_emotion"` is what the same noise becomes without
                 an emotion: only the emotion's share of the change remains, for half as much
-                computation again (with a scheduler that draws no noise of its own).
+                computation again.
             num_noises: Noises that are injected, each for itself, and whose changes are averaged:
-                what they have in common is the emotion's, the rest is chance. Inversion draws none,
-                so that more than 1 only takes longer there.
+                what they have in common is the emotion's, the rest is chance. Inversion draws none.
             reference: Recordings whose style is taken instead of the recordings' own.
             vocoder: `"griffin_lim"`, `"source_filter"` or `"hifigan"`.
             hifigan: Vocoder model for `"hifigan"`.
@@ -431,10 +432,10 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         for i, (x, source) in enumerate(zip(features, sources, strict=True)):
             own = generator[i] if isinstance(generator, list) else generator
             emotion = self.emotion_encoder.index(emotions[i])
-            for _ in range(settings.num_noises):
+            for _ in range(_noises_to_draw(settings)):
                 windows += self._windows(i, x, source, styles[i], emotion, own)
         weights = [torch.zeros(len(x), 1, device=self._execution_device) for x in features]
-        for group in _groups_of_equal_length(windows):
+        for group in _batches(windows, self._frames(BATCH_SECONDS)):
             for window, change in zip(group, self._change(group, settings), strict=True):
                 span = slice(window.start, window.start + window.frames)
                 fade = _fade(window.frames, self._overlap).to(change)
@@ -489,7 +490,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                     emotion,
                     noise[..., latent],
                     min(stop, len(features)) - start,
-                    generator,
+                    _draw_seed(generator),
                 )
             )
         return windows
@@ -694,20 +695,35 @@ def _steps_to_run(settings: _Settings) -> int:
     return math.ceil(settings.strength * settings.num_inference_steps)
 
 
+def _noises_to_draw(settings: _Settings) -> int:
+    """Inversion draws none: its results would all be the same."""
+    return settings.num_noises if settings.injection == "noise" else 1
+
+
+def _draw_seed(generator: torch.Generator | None) -> int:
+    device = None if generator is None else generator.device
+    return int(torch.randint(2**62, (1,), generator=generator, device=device))
+
+
 def _step_options(scheduler: Any, windows: Sequence[_Window]) -> dict[str, Any]:
-    """The generator of each window, for schedulers that draw noise and where one was given."""
-    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    if not takes_generator or any(w.generator is None for w in windows):
+    """A new generator for each window, for schedulers that draw noise in their steps.
+
+    The noise depends neither on what else is in the batch nor on what was denoised before.
+    """
+    if "generator" not in inspect.signature(scheduler.step).parameters:
         return {}
-    return {"generator": [w.generator for w in windows]}
+    return {"generator": [torch.Generator().manual_seed(w.seed) for w in windows]}
 
 
-def _groups_of_equal_length(windows: Sequence[_Window]) -> list[list[_Window]]:
-    """Windows that can be stacked: nothing is padded, so nothing sees padding."""
+def _batches(windows: Sequence[_Window], frames: int) -> Iterator[list[_Window]]:
+    """Windows that can be stacked, at most so many frames at a time: nothing sees padding."""
     groups: dict[int, list[_Window]] = {}
     for window in windows:
         groups.setdefault(len(window.features), []).append(window)
-    return list(groups.values())
+    for length, group in groups.items():
+        count = max(1, frames // length)
+        for first in range(0, len(group), count):
+            yield group[first : first + count]
 
 
 def _fade(frames: int, overlap: int) -> torch.Tensor:
