@@ -33,6 +33,7 @@ import numpy as np
 import torch
 import yaml
 from diffusers import DiffusionPipeline
+from scipy.stats import bootstrap
 from tqdm.auto import tqdm
 
 from datasets_scripts import EMOTIONS
@@ -53,6 +54,7 @@ from evaluation.judges import (
     split_half,
 )
 from evaluation.preservation import preservation_metrics
+from evaluation.results import PANEL
 from pipelines import (
     ENHANCEMENT_SETTINGS,
     EmotionEnhancementPipeline,
@@ -153,7 +155,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.4, 0.6, 0.8])
     parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 4.0, 7.0])
     parser.add_argument("--plots", type=Path, default=Path("results/plots"))
-    parser.add_argument("--share", type=float, default=1.0, help="of the recordings, at random")
+    parser.add_argument("--limit", type=int, help="recordings of a corpus and fold, at random")
     add_enhancement_arguments(parser)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
@@ -197,10 +199,13 @@ def describe_rows(fold: Fold, rows: Sequence[int]) -> Clips:
 
 
 def some_clips(fold: Fold, rows: Sequence[int], options: argparse.Namespace) -> Clips:
-    """A random share of the recordings: files in order alternate between speakers or takes."""
+    """At most `limit` recordings of each corpus, at random: files in order alternate in takes."""
     clips = load_clips(fold, rows)
-    order = np.random.default_rng(options.seed).permutation(len(clips.rows))
-    return clips.take(sorted(order[: max(1, round(options.share * len(order)))].tolist()))
+    order = np.random.default_rng(options.seed).permutation(len(clips.rows)).tolist()
+    chosen: list[int] = []
+    for corpus in dict.fromkeys(clips.corpora):
+        chosen += [i for i in order if clips.corpora[i] == corpus][: options.limit]
+    return clips.take(sorted(chosen))
 
 
 # --- Judges --------------------------------------------------------------------------------------
@@ -370,7 +375,7 @@ def wrong_emotions(emotions: Iterable[str], seed: int) -> list[str]:
 
 def measure(fold: Fold, panel: Panel, options: argparse.Namespace) -> None:
     """Make all conditions of the test recordings and note what the judges hear."""
-    claim(fold, "tested", {**asdict(settings_of(options)), "share": options.share})
+    claim(fold, "tested", {**asdict(settings_of(options)), "limit": options.limit})
     clips = some_clips(fold, fold.corpora.fold.test, options)
     settings = settings_of(options)
     for condition in CONDITIONS:
@@ -479,21 +484,32 @@ def claim(fold: Fold, name: str, settings: Mapping[str, Any]) -> None:
 def collect(folders: Sequence[Path], made_by: Any) -> list[Record]:
     """Records of all conditions that every fold has finished."""
     records = []
+    originals = read_reports(folders, "original")
     for condition in CONDITIONS:
-        files = [folder / f"{condition}.json" for folder in folders]
-        if all(file.exists() for file in files):
-            reports = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-            corpora = dict.fromkeys(c for r in reports for c in r["clips"]["corpus"])
-            for corpus in corpora:
-                records += condition_records(condition, corpus, reports, made_by)
+        reports = read_reports(folders, condition)
+        for corpus in dict.fromkeys(c for r in reports for c in r["clips"]["corpus"]):
+            records += condition_records(condition, corpus, reports, originals, made_by)
     return records
 
 
+def read_reports(folders: Sequence[Path], condition: str) -> list[dict[str, Any]]:
+    """What was heard of a condition in every fold; nothing while a fold is missing."""
+    files = [folder / f"{condition}.json" for folder in folders]
+    if not all(file.exists() for file in files):
+        return []
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
 def condition_records(
-    condition: str, corpus: str, reports: Sequence[dict[str, Any]], made_by: Any
+    condition: str,
+    corpus: str,
+    reports: Sequence[dict[str, Any]],
+    originals: Sequence[dict[str, Any]],
+    made_by: Any,
 ) -> list[Record]:
-    """Clarity by each judge of emotion, and preservation."""
+    """Clarity by each judge of emotion and by all of them, and preservation."""
     tables = [of_corpus(report["clips"], corpus) for report in reports]
+    before = join([of_corpus(report["clips"], corpus) for report in originals])
     common = {
         "corpus": corpus,
         "protocol": "speaker_independent",
@@ -513,6 +529,8 @@ def condition_records(
         for judge in EMOTION_JUDGES
         if judge in tables[0]
     ]
+    panel = panel_clarity(before, join(tables))
+    records.append(make_record(task="clarity", judge=PANEL, metrics=panel, **common))
     kept = identity(join(tables))
     names = reports[0]["preservation"][corpus]
     for name in names:
@@ -544,6 +562,39 @@ def clarity(table: Mapping[str, np.ndarray], judge: str, brief: bool = False) ->
     return {**scores, "target_WA": float((heard == aimed).mean())}
 
 
+def panel_clarity(
+    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """All judges of emotion together: means, and how many more recordings they name rightly.
+
+    The gain is paired: each recording is compared with itself unchanged. Its 95 % interval is a
+    percentile bootstrap over speakers, or over recordings of a single speaker.
+    """
+    judges = [judge for judge in EMOTION_JUDGES if judge in after]
+    right, right_before, on_target = (
+        np.mean([table[judge] == table[wanted] for judge in judges], axis=0)
+        for table, wanted in ((after, "emotion"), (before, "emotion"), (after, "aimed"))
+    )
+    gain = right - right_before
+    names, owner = np.unique(after["speaker"], return_inverse=True)
+    owner = owner if len(names) > 1 else np.arange(len(gain))
+    sums = np.bincount(owner, gain), np.bincount(owner)
+    interval = bootstrap(
+        sums,
+        lambda gained, count, axis: gained.sum(axis) / count.sum(axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return {
+        "WA": float(right.mean()),
+        "target_WA": float(on_target.mean()),
+        "gain": float(gain.mean()),
+        "gain_ci95": [float(interval.low), float(interval.high)],
+    }
+
+
 def identity(table: Mapping[str, np.ndarray]) -> dict[str, float]:
     """How often the judges still name the speaker and the sentence."""
     asked = table["asked_speaker"].astype(bool)
@@ -558,7 +609,7 @@ def identity(table: Mapping[str, np.ndarray]) -> dict[str, float]:
 def try_settings(fold: Fold, panel: Panel, options: argparse.Namespace) -> None:
     """Judge several strengths and guidance scales on some validation recordings."""
     varied = {"strength": 0.0, "guidance_scale": 1.0}
-    claim(fold, "tried", {**asdict(settings_of(options, **varied)), "share": options.share})
+    claim(fold, "tried", {**asdict(settings_of(options, **varied)), "limit": options.limit})
     clips = some_clips(fold, fold.corpora.fold.validation, options)
     grid = itertools.product(options.strengths, options.guidance_scales)
     for strength, scale in [(0.0, 1.0), *grid]:

@@ -23,7 +23,7 @@ from typing import Any, TypedDict
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAPER = Path(__file__).with_name("paper.json")
 
-TASKS = ("recognition", "clarity", "preservation", "usefulness", "speed")
+TASKS = ("recognition", "clarity", "preservation", "style", "usefulness", "speed")
 DATA = (
     "original",
     "enhanced",
@@ -67,7 +67,10 @@ DATA_TITLES = {
     "enhanced_guessed": "with the recogniser's own guess",
     "generated": "generated",
 }
-KEPT_TITLES = ("target heard", "speaker", "sentence", "mel, dB", "F0, r")
+# The judges of emotion together.
+PANEL = "panel"
+PANEL_TITLES = ("gain", "target heard")
+KEPT_TITLES = ("speaker", "sentence", "mel, dB", "F0, r")
 
 
 class Provenance(TypedDict):
@@ -469,17 +472,19 @@ def folds_table(records: Iterable[Mapping[str, Any]]) -> str:
 def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
     """Table of what judges hear in enhanced speech, in percent: one row a corpus and condition.
 
-    Each judge of emotion has its WA with the 95 % interval, and all together how often they hear
-    the emotion aimed at; then how often the speaker and the sentence are still named, the mean
-    distance of mels in dB and the correlation of F0.
+    Each judge of emotion has its WA with the 95 % interval; all together the gain over the original
+    and how often they hear the emotion aimed at; then how often the speaker and the sentence are
+    still named, the mean distance of mels in dB and the correlation of F0.
     """
     rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for record in records:
         if record["task"] in ("clarity", "preservation"):
             rows.setdefault((record["corpus"], record["data"]), []).append(record)
     own = [record for row in rows.values() for record in row]
-    judges = sorted({record["judge"] for record in own if record["task"] == "clarity"})
-    header = ["corpus", "sound", *(f"emotion, {judge}" for judge in judges), *KEPT_TITLES]
+    heard = {record["judge"] for record in own if record["task"] == "clarity"}
+    judges = sorted(heard - {PANEL})
+    titles = (*(f"emotion, {judge}" for judge in judges), *PANEL_TITLES, *KEPT_TITLES)
+    header = ["corpus", "sound", *titles]
     alignment = "|---|---|" + "---:|" * (len(header) - 2)
     lines = [_enhancement_row(*rows[key], judges=judges) for key in sorted(rows, key=_row_order)]
     return "\n".join([_join(header), alignment, *lines])
@@ -490,17 +495,42 @@ def _enhancement_row(*records: Mapping[str, Any], judges: Sequence[str]) -> str:
     kept: Mapping[str, Any] = next(
         (r["metrics"] for r in records if r["task"] == "preservation"), {}
     )
-    targets = [metrics["target_WA"] for metrics in heard.values()]
+    panel = heard.get(PANEL, {})
     corpus, data = records[0]["corpus"], records[0]["data"]
     cells = [
         CORPUS_TITLES.get(corpus, corpus),
         DATA_TITLES[data],
         *(format_rate(heard.get(judge, {}), "WA") for judge in judges),
-        f"{100 * sum(targets) / len(targets):.1f}" if targets else "",
+        _format_gain(panel) if data != "original" else "",
+        format_rate(panel, "target_WA"),
         *(format_rate(kept, name) for name in ("speaker_WA", "sentence_WA")),
         *(f"{kept[m]:.2f}" if m in kept else "" for m in ("mel_distance_db", "f0_correlation")),
     ]
     return _join(cells)
+
+
+def _format_gain(metrics: Mapping[str, Any]) -> str:
+    if "gain" not in metrics:
+        return ""
+    gain, low, high = (100 * value for value in (metrics["gain"], *metrics["gain_ci95"]))
+    return f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def style_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of what a linear probe reads in representations of utterances, in percent."""
+    rows = [
+        _join(
+            [
+                CORPUS_TITLES.get(record["corpus"], record["corpus"]),
+                record["system"].replace("-", " "),
+                *(format_rate(record["metrics"], name) for name in ("UA", "speaker_WA")),
+            ]
+        )
+        for record in records
+        if record["task"] == "style"
+    ]
+    header = _join(("corpus", "read from", "emotion, UA", "speaker"))
+    return "\n".join([header, "|---|---|---:|---:|", *rows])
 
 
 def _row_order(key: tuple[str, str]) -> tuple[int, str, int]:
@@ -513,6 +543,7 @@ TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
     "recognition": lambda records: markdown_table(records, paper_records()),
     "folds": folds_table,
     "enhancement": enhancement_table,
+    "style": style_table,
 }
 
 

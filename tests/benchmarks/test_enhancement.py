@@ -1,30 +1,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-import yaml
-from toy_enhancer import get_dummy_components
 
 from benchmarks import enhancement
 from datasets_scripts import EMOTIONS
 from evaluation import enhancement_table
-from pipelines import EmotionEnhancementPipeline
-from training.config import DiffusionConfig
-from training.run import as_plain
-
-TOY = {"toy_emotions": {"speakers": 8, "repetitions": 1}}
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """What `train_diffusion.py` leaves, with networks of random weights."""
-    folder = tmp_path_factory.mktemp("runs") / "fold_0"
-    components = get_dummy_components()
-    components["feature_extractor"].set_statistics(-5.0, 2.0, corpus="toy_emotions")
-    EmotionEnhancementPipeline(**components).save_pretrained(folder / "model")
-    config = as_plain(DiffusionConfig(corpora=TOY))
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +23,8 @@ def measured(run, tmp_path_factory):
 def test_all_conditions_are_judged_and_shown(measured):
     records = measured[1]
     clarity = {(r["data"], r["judge"]) for r in records if r["task"] == "clarity"}
-    assert clarity == {(c, j) for c in enhancement.CONDITIONS for j in enhancement.EMOTION_JUDGES}
+    judges = (*enhancement.EMOTION_JUDGES, enhancement.PANEL)
+    assert clarity == {(c, j) for c in enhancement.CONDITIONS for j in judges}
     table = enhancement_table(records)
     assert table.count("\n") == 1 + len(enhancement.CONDITIONS)
     assert "told a wrong emotion" in table
@@ -59,6 +42,24 @@ def test_recordings_are_untouched_and_networks_of_noise_are_not(measured):
     assert by_data["vocoder_only", "preservation", None]["mel_distance_db"] < 0.5
 
 
+def test_gain_is_that_of_each_recording_over_itself():
+    """One judge hears one recording more of A and two of B, the other loses as many as it gains."""
+    emotions = np.repeat("anger", 6)
+    columns = {"speaker": np.array(list("AAABBB")), "emotion": emotions, "aimed": emotions}
+    heard = np.array(["anger", "fear", "anger", "fear", "fear", "fear"])
+    before = {**columns, "opensmile-svm": heard, "emotion-tdnn": heard}
+    svm, tdnn = heard.copy(), heard.copy()
+    svm[[1, 3, 4]], tdnn[[0, 1]] = "anger", ["fear", "anger"]
+    found = enhancement.panel_clarity(
+        before, {**columns, "opensmile-svm": svm, "emotion-tdnn": tdnn}
+    )
+    assert found["WA"] == found["target_WA"] == pytest.approx(7 / 12)
+    assert found["gain"] == pytest.approx(1 / 4)
+    assert found["gain_ci95"] == pytest.approx([1 / 6, 1 / 3])
+    nothing = enhancement.panel_clarity(before, before)
+    assert nothing["gain_ci95"] == [0, 0]
+
+
 def test_judges_of_emotion_never_heard_the_speakers(run, tmp_path):
     """The speaker judge asks about recordings that it did not learn."""
     fold = enhancement.load_fold(str(run), tmp_path)
@@ -72,6 +73,18 @@ def test_judges_of_emotion_never_heard_the_speakers(run, tmp_path):
     learnt, asked = enhancement.halves(everybody, seed=0)
     assert not set(learnt.tolist()) & set(asked.tolist())
     assert {everybody.speakers[i] for i in asked} == set(everybody.speakers)
+
+
+def test_a_limit_holds_for_each_corpus(run, tmp_path):
+    fold = enhancement.load_fold(str(run), tmp_path)
+    rows = fold.corpora.fold.test
+    chosen = [
+        enhancement.some_clips(fold, rows, enhancement.parse_arguments(["--runs", "x", *limit]))
+        for limit in (["--limit", "5"], ["--limit", "5"], ["--limit", "5", "--seed", "1"], [])
+    ]
+    assert [len(clips.rows) for clips in chosen] == [5, 5, 5, len(rows)]
+    assert chosen[0].rows == chosen[1].rows != chosen[2].rows
+    assert set(chosen[0].rows) < set(rows)
 
 
 def test_wrong_emotions_are_wrong(measured):
