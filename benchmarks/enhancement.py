@@ -19,20 +19,17 @@ one before was stopped; runs may be measured by several calls side by side.
 
 import argparse
 import hashlib
-import importlib.util
 import itertools
 import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
-from diffusers import DiffusionPipeline
 from scipy.stats import bootstrap
 from tqdm.auto import tqdm
 
@@ -46,13 +43,6 @@ from evaluation import (
     recognition_metrics,
     write_records,
 )
-from evaluation.judges import (
-    SENTENCE_JUDGE,
-    SPEAKER_JUDGE,
-    JudgeConfig,
-    MelJudge,
-    split_half,
-)
 from evaluation.preservation import preservation_metrics
 from evaluation.results import PANEL
 from pipelines import (
@@ -60,14 +50,21 @@ from pipelines import (
     EmotionEnhancementPipeline,
     add_enhancement_arguments,
 )
-from training.config import DiffusionConfig, from_dict
-from training.data import Corpora, load_corpora
 from training.state import write_json
 
+from .panel import (
+    EMOTION_JUDGES,
+    Clips,
+    Fold,
+    Panel,
+    describe_rows,
+    halves,
+    load_clips,
+    load_fold,
+    log_mels,
+)
+
 SYSTEM = "emotion-enhancer"
-SVM = "opensmile-svm"
-# The first is left out where openSMILE is not installed.
-EMOTION_JUDGES = (SVM, "emotion-tdnn")
 CONDITIONS = (
     "original",
     "vocoder_only",
@@ -79,24 +76,6 @@ CONDITIONS = (
 )
 # What of the original's speaker and sentence accuracy a default has to keep.
 KEPT = 0.95
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Recordings to be judged, and what is true of them."""
-
-    rows: list[int]
-    waves: list[np.ndarray]
-    corpora: list[str]
-    emotions: list[str]
-    speakers: list[str]
-    sentences: list[str]
-
-    def take(self, indices: Sequence[int]) -> "Clips":
-        """Some of them."""
-        columns = (self.rows, self.waves, self.corpora, self.emotions, self.speakers)
-        parts = ([column[i] for i in indices] for column in (*columns, self.sentences))
-        return Clips(*parts)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -112,17 +91,6 @@ class Settings:
     num_noises: int
     vocoder: str
     seed: int
-
-
-@dataclass
-class Fold:
-    """One trained enhancer and its people."""
-
-    name: str
-    config: DiffusionConfig
-    corpora: Corpora
-    pipe: EmotionEnhancementPipeline
-    folder: Path
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -161,43 +129,6 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def load_fold(run: str, work: Path) -> Fold:
-    """An enhancer with the corpora that it was trained and is tested on."""
-    settings = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))
-    config = from_dict(DiffusionConfig, settings)
-    saved = DiffusionPipeline.from_pretrained(f"{run}/model", trust_remote_code=True)
-    # The networks of the run, in the pipeline of this checkout.
-    pipe = EmotionEnhancementPipeline(**saved.components)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.unet.to(memory_format=torch.channels_last)
-    folder = work / Path(run).name
-    folder.mkdir(parents=True, exist_ok=True)
-    return Fold(Path(run).name, config, load_corpora(config), pipe, folder)
-
-
-def load_clips(fold: Fold, rows: Sequence[int]) -> Clips:
-    """Recordings of the six emotions among some rows, at the enhancer's rate."""
-    clips, dataset = describe_rows(fold, rows), fold.corpora.dataset
-    waves = [fold.pipe.read(dataset[row]["audio"])[0].numpy() for row in clips.rows]
-    return replace(clips, waves=waves)
-
-
-def describe_rows(fold: Fold, rows: Sequence[int]) -> Clips:
-    """What is true of the recordings of the six emotions among some rows, without their sound."""
-    dataset, targets = fold.corpora.dataset, fold.corpora.targets
-    rows = [row for row in rows if targets[row] < len(EMOTIONS)]
-    columns = dataset.select(rows).select_columns(["corpus", "speaker", "sentence"])[:]
-    corpora = columns["corpus"]
-    return Clips(
-        rows=rows,
-        waves=[],
-        corpora=corpora,
-        emotions=[EMOTIONS[targets[row]] for row in rows],
-        speakers=[f"{c} {s}" for c, s in zip(corpora, columns["speaker"], strict=True)],
-        sentences=[f"{c} {s}" for c, s in zip(corpora, columns["sentence"], strict=True)],
-    )
-
-
 def some_clips(fold: Fold, rows: Sequence[int], options: argparse.Namespace) -> Clips:
     """At most `limit` recordings of each corpus, at random: files in order alternate in takes."""
     clips = load_clips(fold, rows)
@@ -206,113 +137,6 @@ def some_clips(fold: Fold, rows: Sequence[int], options: argparse.Namespace) -> 
     for corpus in dict.fromkeys(clips.corpora):
         chosen += [i for i in order if clips.corpora[i] == corpus][: options.limit]
     return clips.take(sorted(chosen))
-
-
-# --- Judges --------------------------------------------------------------------------------------
-
-
-class Panel:
-    """The judges of a fold: what they hear in waveforms."""
-
-    def __init__(self, fold: Fold, judges: dict[str, MelJudge], svms: dict[str, Any]) -> None:
-        self.fold = fold
-        self.judges = judges
-        self.svms = svms
-
-    @classmethod
-    def of(cls, fold: Fold, seed: int) -> "Panel":
-        """Train the judges, or load those that were trained before."""
-        known = fold.corpora.fold
-        training = load_clips(fold, known.train)
-        everybody = load_clips(fold, [*known.train, *known.validation, *known.test])
-        first, _ = halves(everybody, seed)
-        jobs = {
-            "emotion-tdnn": (training, training.emotions, JudgeConfig()),
-            "sentence-tdnn": (training, training.sentences, SENTENCE_JUDGE),
-            "speaker-tdnn": (everybody.take(first), None, SPEAKER_JUDGE),
-        }
-        judges = {}
-        for name, (clips, labels, config) in jobs.items():
-            folder = fold.folder / "judges" / name
-            if not (folder / "judge.json").exists():
-                labels = clips.speakers if labels is None else labels
-                mels = log_mels(fold, clips.waves)
-                MelJudge.fit(mels, labels, seed=seed, groups=clips.corpora, config=config).save(
-                    folder
-                )
-            judges[name] = MelJudge.load(folder)
-        return cls(fold, judges, fit_svms(fold, training))
-
-    def hear(self, clips: Clips, waves: Sequence[np.ndarray], cache: Path) -> dict[str, list[str]]:
-        """What each judge says of each waveform."""
-        mels = log_mels(self.fold, waves)
-        heard = {
-            name: judge.predict(mels, clips.corpora).tolist() for name, judge in self.judges.items()
-        }
-        if self.svms:
-            features = opensmile_features(waves, self.rate, cache)
-            heard[SVM] = [
-                str(self.svms[corpus].predict(row[None])[0])
-                for corpus, row in zip(clips.corpora, features, strict=True)
-            ]
-        return heard
-
-    @property
-    def rate(self) -> int:
-        """Rate of the waveforms in Hz."""
-        return self.fold.pipe.feature_extractor.sampling_rate
-
-
-def halves(clips: Clips, seed: int) -> tuple[Any, Any]:
-    """Indices of what the judge of speakers learns, and of what it is asked about."""
-    return split_half(clips.speakers, clips.sentences, clips.emotions, seed)
-
-
-def log_mels(fold: Fold, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Log-mels `(frames, n_mels)`, not normalised."""
-    extractor = fold.pipe.feature_extractor
-    mels = []
-    for wave in waves:
-        features = extractor(wave, padding=False, truncation=False)["input_features"][0]
-        mels.append(extractor.denormalize(torch.from_numpy(features)).numpy())
-    return mels
-
-
-def fit_svms(fold: Fold, training: Clips) -> dict[str, Any]:
-    """The baseline's SVM for each corpus, on waveforms at the enhancer's rate."""
-    if importlib.util.find_spec("opensmile") is None:
-        print("openSMILE is not installed: one judge fewer ([baselines])", file=sys.stderr)
-        return {}
-    from .opensmile_svm import build_svm
-
-    rate = fold.pipe.feature_extractor.sampling_rate
-    features = opensmile_features(training.waves, rate, fold.folder / "training.npy")
-    svms = {}
-    for corpus in dict.fromkeys(training.corpora):
-        own = [i for i, name in enumerate(training.corpora) if name == corpus]
-        labels = [training.emotions[i] for i in own]
-        svms[corpus] = build_svm().fit(features[own], labels)
-    return svms
-
-
-def opensmile_features(waves: Sequence[np.ndarray], rate: int, cache: Path) -> np.ndarray:
-    """ComParE 2016 functionals `(clips, 6373)`, kept in a file."""
-    import opensmile
-
-    from .opensmile_svm import FULL_SCALE
-
-    if cache.exists():
-        return np.load(cache)
-    smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
-    heard = (
-        smile.process_signal(np.clip(wave, -1, FULL_SCALE), rate).to_numpy()[0]
-        for wave in tqdm(waves, desc="ComParE 2016", mininterval=5)
-    )
-    features = np.nan_to_num(np.stack(list(heard)).astype(np.float32))
-    temporary = cache.with_suffix(".tmp.npy")
-    np.save(temporary, features)
-    temporary.replace(cache)
-    return features
 
 
 # --- Conditions ----------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from datasets_scripts import EMOTIONS
 from evaluation import Record, make_record, provenance, recognition_metrics, write_records
 
-from .enhancement import Clips, Fold, describe_rows, halves, load_fold
+from .panel import Clips, Fold, describe_rows, halves, load_fold
 
 TOKENS, BANDS, VECTOR = "style-tokens", "band-statistics", "emotion-embedding"
 # Inverse strength of the L2 penalty; the validation speakers choose.

@@ -3,7 +3,7 @@ import json
 import numpy as np
 
 from benchmarks import style_probe
-from benchmarks.enhancement import Clips
+from benchmarks.panel import Clips
 from datasets_scripts import EMOTIONS
 from evaluation.results import render_table
 
