@@ -333,7 +333,6 @@ def condition_records(
 ) -> list[Record]:
     """Clarity by each judge of emotion and by all of them, and preservation."""
     tables = [of_corpus(report["clips"], corpus) for report in reports]
-    before = join([of_corpus(report["clips"], corpus) for report in originals])
     common = {
         "corpus": corpus,
         "protocol": "speaker_independent",
@@ -353,8 +352,12 @@ def condition_records(
         for judge in EMOTION_JUDGES
         if judge in tables[0]
     ]
-    panel = panel_clarity(before, join(tables))
-    records.append(make_record(task="clarity", judge=PANEL, metrics=panel, **common))
+    before = [of_corpus(report["clips"], corpus) for report in originals]
+    panel = panel_clarity(join(before), join(tables))
+    per_fold = [panel_clarity(*fold) for fold in zip(before, tables, strict=True)]
+    records.append(
+        make_record(task="clarity", judge=PANEL, metrics=panel, per_fold=per_fold, **common)
+    )
     kept = identity(join(tables))
     names = reports[0]["preservation"][corpus]
     for name in names:

@@ -96,6 +96,7 @@ def probe(
     emotions, speakers = np.asarray(clips.emotions), np.asarray(clips.speakers)
     emotion_probe = best_probe(view, emotions, train, validation)
     learnt, asked = halves(clips, seed)
+    # Nobody new is asked about, so the weakest penalty will do.
     speaker_probe = new_probe(PENALTIES[-1]).fit(view[learnt], speakers[learnt])
     return {
         "corpus": np.asarray(clips.corpora)[test],

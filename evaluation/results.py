@@ -509,6 +509,23 @@ def _enhancement_row(*records: Mapping[str, Any], judges: Sequence[str]) -> str:
     return _join(cells)
 
 
+def clarity_folds_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of what all judges of emotion together hear of every fold, WA in percent."""
+    panels = [r for r in records if r["task"] == "clarity" and r["judge"] == PANEL]
+    rows: dict[tuple[str, int], dict[str, str]] = {}
+    for record in panels:
+        for index, fold in enumerate(record["per_fold"]):
+            row = rows.setdefault((record["corpus"], index), {})
+            row[record["data"]] = f"{100 * fold['WA']:.1f}"
+    data = [name for name in DATA_TITLES if any(name in row for row in rows.values())]
+    header = _join(["corpus", "fold", *(DATA_TITLES[name] for name in data)])
+    lines = [
+        _join([CORPUS_TITLES.get(corpus, corpus), str(index), *(row.get(d, "") for d in data)])
+        for (corpus, index), row in rows.items()
+    ]
+    return "\n".join([header, "|---|---:|" + "---:|" * len(data), *lines])
+
+
 def _format_gain(metrics: Mapping[str, Any]) -> str:
     if "gain" not in metrics:
         return ""
@@ -543,6 +560,7 @@ TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
     "recognition": lambda records: markdown_table(records, paper_records()),
     "folds": folds_table,
     "enhancement": enhancement_table,
+    "clarity_folds": clarity_folds_table,
     "style": style_table,
 }
 

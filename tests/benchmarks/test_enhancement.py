@@ -7,6 +7,7 @@ import pytest
 from benchmarks import enhancement
 from datasets_scripts import EMOTIONS
 from evaluation import enhancement_table
+from evaluation.results import render_table
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,7 @@ def test_all_conditions_are_judged_and_shown(measured):
     table = enhancement_table(records)
     assert table.count("\n") == 1 + len(enhancement.CONDITIONS)
     assert "told a wrong emotion" in table
+    assert render_table("clarity_folds", records).splitlines()[2].startswith("| Toy emotions | 0 |")
 
 
 def test_recordings_are_untouched_and_networks_of_noise_are_not(measured):
