@@ -72,6 +72,7 @@ CONDITIONS = (
     "no_emotion",
     "wrong_emotion",
     "enhanced",
+    "level_matched",
     "enhanced_guessed",
 )
 # What of the original's speaker and sentence accuracy a default has to keep.
@@ -167,7 +168,8 @@ def make_condition(
             output = fold.pipe.reconstruct(wave, corpus=corpus, vocoder=settings.vocoder)
         else:
             output = enhance(fold.pipe, wave, corpus, emotion, row, settings, **options)
-        waves.append(output.audios[0])
+        sound = output.audios[0]
+        waves.append(match_level(sound, wave) if condition == "level_matched" else sound)
         aimed.append(emotion or output.emotions[0])
     return waves, aimed
 
@@ -186,6 +188,11 @@ def enhance(
     given = {name: getattr(settings, name) for name in ENHANCEMENT_SETTINGS}
     with torch.autocast("cpu", torch.bfloat16):
         return pipe(wave, corpus=corpus, emotion=emotion, generator=generator, **given | options)
+
+
+def match_level(wave: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """A waveform as loud as its source, so that an emotion is not heard by its level alone."""
+    return wave * np.sqrt(np.mean(source**2) / max(np.mean(wave**2), np.finfo(np.float32).tiny))
 
 
 def wrong_emotions(emotions: Iterable[str], seed: int) -> list[str]:

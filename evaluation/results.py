@@ -32,6 +32,7 @@ DATA = (
     "autoencoder_only",
     "no_emotion",
     "wrong_emotion",
+    "level_matched",
     "enhanced_guessed",
 )
 IDENTITY = ("task", "corpus", "protocol", "system", "judge", "data")
@@ -64,6 +65,7 @@ DATA_TITLES = {
     "no_emotion": "noised and denoised, no emotion",
     "wrong_emotion": "told a wrong emotion",
     "enhanced": "told the emotion",
+    "level_matched": "told the emotion, level as before",
     "enhanced_guessed": "with the recogniser's own guess",
     "generated": "generated",
 }

@@ -62,6 +62,13 @@ def test_gain_is_that_of_each_recording_over_itself():
     assert nothing["gain_ci95"] == [0, 0]
 
 
+def test_a_matched_level_is_that_of_the_recording(measured):
+    by_data = {r["data"]: r["metrics"] for r in measured[1] if r["task"] == "preservation"}
+    assert by_data["enhanced"]["level_difference_db"] != pytest.approx(0, abs=0.1)
+    assert by_data["level_matched"]["level_difference_db"] == pytest.approx(0, abs=1e-3)
+    assert by_data["level_matched"]["mel_distance_db"] > 0.1
+
+
 def test_judges_of_emotion_never_heard_the_speakers(run, tmp_path):
     """The speaker judge asks about recordings that it did not learn."""
     fold = enhancement.load_fold(str(run), tmp_path)
