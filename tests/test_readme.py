@@ -79,8 +79,15 @@ def test_snippets_run_as_printed(checkout):
     assert soundfile.info(checkout / "angrier.wav").frames > 0
 
 
-def test_tables_are_those_of_the_results():
-    command = [sys.executable, "-m", "evaluation.results", "--check"]
-    command += ["--tables", "recognition", "enhancement"]
+@pytest.mark.parametrize(
+    ("page", "tables"),
+    [
+        ("README.md", ["recognition", "enhancement"]),
+        ("results/README.md", ["folds", "clarity_folds", "style"]),
+    ],
+)
+def test_tables_are_those_of_the_results(page, tables):
+    command = [sys.executable, "-m", "evaluation.results", "--check", "--readme", page]
+    command += ["--tables", *tables]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
