@@ -402,7 +402,7 @@ def panel_clarity(
     """All judges of emotion together: means, and how many more recordings they name rightly.
 
     The gain is paired: each recording is compared with itself unchanged. Its 95 % interval is a
-    percentile bootstrap over speakers, or over recordings of a single speaker.
+    percentile bootstrap over speakers, or over the recordings of a single speaker.
     """
     judges = [judge for judge in EMOTION_JUDGES if judge in after]
     right, right_before, on_target = (
@@ -410,23 +410,29 @@ def panel_clarity(
         for table, wanted in ((after, "emotion"), (before, "emotion"), (after, "aimed"))
     )
     gain = right - right_before
-    names, owner = np.unique(after["speaker"], return_inverse=True)
-    owner = owner if len(names) > 1 else np.arange(len(gain))
-    sums = np.bincount(owner, gain), np.bincount(owner)
+    return {
+        "WA": float(right.mean()),
+        "target_WA": float(on_target.mean()),
+        "gain": float(gain.mean()),
+        "gain_ci95": interval_of_mean(gain, after["speaker"]),
+    }
+
+
+def interval_of_mean(values: np.ndarray, speakers: np.ndarray) -> list[float]:
+    """95 % interval of a mean, by drawing speakers; without width for a single recording."""
+    names, owner = np.unique(speakers, return_inverse=True)
+    owner = owner if len(names) > 1 else np.arange(len(values))
+    if len(values) < 2:
+        return [float(values.mean())] * 2
     interval = bootstrap(
-        sums,
-        lambda gained, count, axis: gained.sum(axis) / count.sum(axis),
+        (np.bincount(owner, values), np.bincount(owner)),
+        lambda total, count, axis: total.sum(axis) / count.sum(axis),
         paired=True,
         vectorized=True,
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return {
-        "WA": float(right.mean()),
-        "target_WA": float(on_target.mean()),
-        "gain": float(gain.mean()),
-        "gain_ci95": [float(interval.low), float(interval.high)],
-    }
+    return [float(interval.low), float(interval.high)]
 
 
 def identity(table: Mapping[str, np.ndarray]) -> dict[str, float]:

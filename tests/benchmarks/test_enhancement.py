@@ -60,6 +60,8 @@ def test_gain_is_that_of_each_recording_over_itself():
     assert found["gain_ci95"] == pytest.approx([1 / 6, 1 / 3])
     nothing = enhancement.panel_clarity(before, before)
     assert nothing["gain_ci95"] == [0, 0]
+    one = {name: column[:1] for name, column in before.items()}
+    assert enhancement.panel_clarity(one, one)["gain_ci95"] == [0, 0]
 
 
 def test_a_matched_level_is_that_of_the_recording(measured):
