@@ -1,7 +1,7 @@
 """Enhance, convert or multiply a whole corpus; the result is a dataset that `load_dataset` reads.
 
     accelerate launch enhance_dataset.py --model outputs/enhancer/model \\
-        --corpus emodb=/data/emodb --output_dir enhanced/emodb --emotion own --copies 2
+        --corpus emodb=/data/emodb --output_dir enhanced/emodb --copies 2 --num_noises 1
 
 Any dataset with an `audio` column serves instead of a corpus (`--dataset <folder or Hub id>`). The
 work is divided into shards: several processes share them, those that are finished are not made
@@ -99,7 +99,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--emotion", default=OWN, help=f"{OWN} (each its label), {GUESS}, or one for all"
     )
-    parser.add_argument("--copies", type=int, default=1, help="versions of each recording")
+    parser.add_argument(
+        "--copies",
+        type=int,
+        default=1,
+        help="versions of each recording; with --num_noises 1 they differ more",
+    )
     add_enhancement_arguments(parser)
     parser.add_argument("--shard_size", type=int, default=64, help="recordings of a file")
     parser.add_argument("--seed", type=int, default=0)
