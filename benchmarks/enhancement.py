@@ -1,6 +1,6 @@
 """Judge enhanced speech of people whom neither the enhancer nor the judges of emotion ever heard.
 
-    python -m benchmarks.enhancement --runs outputs/enhancer/fold_0 outputs/enhancer/fold_1 \\
+    python -m benchmarks.enhancement --runs outputs/enhancer_0 outputs/enhancer_1 \\
         --output results/enhancement.json
 
 Each run is an output folder of `train_diffusion.py`; what is tested is the test side of its fold.
@@ -62,6 +62,7 @@ from .panel import (
     load_clips,
     load_fold,
     log_mels,
+    runs_parser,
 )
 
 SYSTEM = "emotion-enhancer"
@@ -113,20 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.enhancement", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--runs", nargs="+", required=True, help="folders of train_diffusion.py")
-    parser.add_argument("--work", type=Path, default=Path("outputs/enhancement"))
-    parser.add_argument("--output", type=Path, default=Path("results/enhancement.json"))
+    parser = runs_parser("benchmarks.enhancement", __doc__, "results/enhancement.json")
     parser.add_argument("--trade_off", action="store_true", help="try settings on validation")
     parser.add_argument("--collect_only", action="store_true", help="measure nothing")
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.4, 0.6, 0.8])
-    parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 4.0, 7.0])
+    parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 4.0, 6.0])
     parser.add_argument("--plots", type=Path, default=Path("results/plots"))
     parser.add_argument("--limit", type=int, help="recordings of a corpus and fold, at random")
     add_enhancement_arguments(parser)
-    parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
 
 
@@ -191,7 +186,7 @@ def enhance(
 
 
 def match_level(wave: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """A waveform as loud as its source, so that an emotion is not heard by its level alone."""
+    """A waveform `(samples,)` at its source's RMS, so that its level alone tells no emotion."""
     return wave * np.sqrt(np.mean(source**2) / max(np.mean(wave**2), np.finfo(np.float32).tiny))
 
 

@@ -1,5 +1,6 @@
 """The recordings of a fold, and the judges that hear them."""
 
+import argparse
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -32,7 +33,17 @@ EMOTION_JUDGES = (SVM, "emotion-tdnn")
 
 @dataclass(frozen=True)
 class Clips:
-    """Recordings to be judged, and what is true of them."""
+    """Recordings to be judged, and what is true of them.
+
+    Args:
+        rows: Their places in the dataset of the fold.
+        waves: Mono `(samples,)`, float32, -1 to 1, at the enhancer's rate; empty where only the
+            rest is asked for.
+        corpora: Name of the corpus.
+        emotions: Names of `EMOTIONS`.
+        speakers: Unique over corpora, as sentences are.
+        sentences: What is said.
+    """
 
     rows: list[int]
     waves: list[np.ndarray]
@@ -50,13 +61,33 @@ class Clips:
 
 @dataclass
 class Fold:
-    """One trained enhancer and its people."""
+    """One trained enhancer and its people.
+
+    Args:
+        name: Of the run's folder.
+        config: Settings that it was trained with.
+        corpora: All recordings, and who trains, validates and tests.
+        pipe: The enhancer.
+        folder: Where what is measured of it is kept.
+    """
 
     name: str
     config: DiffusionConfig
     corpora: Corpora
     pipe: EmotionEnhancementPipeline
     folder: Path
+
+
+def runs_parser(module: str, description: str | None, output: str) -> argparse.ArgumentParser:
+    """The command line that benchmarks of trained enhancers have in common."""
+    parser = argparse.ArgumentParser(
+        f"python -m {module}", description=(description or "").split("\n")[0]
+    )
+    parser.add_argument("--runs", nargs="+", required=True, help="folders of train_diffusion.py")
+    parser.add_argument("--work", type=Path, default=Path("outputs/enhancement"))
+    parser.add_argument("--output", type=Path, default=Path(output))
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
 
 
 def load_fold(run: str, work: Path) -> Fold:

@@ -15,7 +15,6 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from datasets_scripts import EMOTIONS
 from evaluation import Record, make_record, provenance, recognition_metrics, write_records
 
-from .panel import Clips, Fold, describe_rows, halves, load_fold
+from .panel import Clips, Fold, describe_rows, halves, load_fold, runs_parser
 
 TOKENS, BANDS, VECTOR = "style-tokens", "band-statistics", "emotion-embedding"
 # Inverse strength of the L2 penalty; the validation speakers choose.
@@ -47,13 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.style_probe", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--runs", nargs="+", required=True, help="folders of train_diffusion.py")
-    parser.add_argument("--work", type=Path, default=Path("outputs/enhancement"))
-    parser.add_argument("--output", type=Path, default=Path("results/style_probe.json"))
-    parser.add_argument("--seed", type=int, default=0)
+    parser = runs_parser("benchmarks.style_probe", __doc__, "results/style_probe.json")
     return parser.parse_args(arguments)
 
 
@@ -87,7 +80,7 @@ def heard_features(fold: Fold, clips: Clips) -> Iterator[torch.Tensor]:
 def probe(
     view: np.ndarray, clips: Clips, splits: Mapping[str, Sequence[int]], seed: int
 ) -> dict[str, np.ndarray]:
-    """Emotions and speakers as read from the vectors of the test speakers."""
+    """Emotions and speakers as read from the vectors `(recordings, size)` of the test speakers."""
     place = {row: i for i, row in enumerate(clips.rows)}
     train, validation, test = (
         [place[row] for row in splits[name] if row in place]
