@@ -1,12 +1,14 @@
 """Corpora of emotional speech as `datasets` builders, and the protocols that divide them.
 
-Importing this package makes `datasets.load_dataset("emodb" | "ravdess" | "toy_emotions")` work:
+Importing this package makes `datasets.load_dataset` know the corpora `emodb`, `ravdess`, `crema_d`,
+`savee`, `tess`, `nemo`, `toy_emotions`, and `folder`, which is any folder of one's own:
 
 ```python
 import datasets_scripts
 from datasets import load_dataset
 
 dataset = load_dataset("emodb", data_dir="path/to/recordings", split="train")
+own = load_dataset("folder", data_dir="path/to/folder", emotion_column="mood", split="train")
 ```
 """
 

@@ -5,7 +5,6 @@ because the `Audio` feature of a `GeneratorBasedBuilder` needs torchcodec even t
 """
 
 import dataclasses
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -14,28 +13,27 @@ import datasets
 import pyarrow as pa
 from datasets.builder import Key
 
-from .download import Archive, download_and_extract
 from .recordings import (
     CorpusError,
-    find_recordings,
     fingerprint,
     read_recording,
     resolve_folder,
-    shorten,
     walk_recordings,
     warn,
 )
 from .schema import EMOTIONS, corpus_features
+from .tables import find_beside
 
 ON_ERROR = ("skip", "raise")
 BATCH_SIZE = 64
 
 
 class Recording(NamedTuple):
-    """Where a recording lies, and the columns that its name gives."""
+    """Where a recording lies, its path in the data folder, its name, and what is known of it."""
 
     path: str
     file: str
+    name: str
     columns: dict[str, Any]
 
 
@@ -51,6 +49,9 @@ class CorpusConfig(datasets.BuilderConfig):
         url: Address of the archive to download in place of the official one.
         md5: Checksum of the archive at `url`.
     """
+
+    # Files beside the recordings that the rows are also made from, as patterns of `find_beside`.
+    BESIDE: ClassVar[tuple[str, ...]] = ()
 
     on_error: str = "skip"
     url: str | None = None
@@ -69,7 +70,20 @@ class CorpusConfig(datasets.BuilderConfig):
 
     def sources(self) -> list[Any]:
         """The files that the rows are made from, for the key of the cache."""
-        return walk_recordings(resolve_folder(self.data_dir)) if self.data_dir else []
+        if not self.data_dir:
+            return []
+        folder = resolve_folder(self.data_dir)
+        return [*walk_recordings(folder), *find_beside(folder, self.BESIDE).values()]
+
+    def refuse(self, *options: str, reason: str) -> None:
+        """Refuse options that this corpus would ignore.
+
+        Raises:
+            ValueError: One of `options` is given.
+        """
+        for name in options:
+            if getattr(self, name):
+                raise ValueError(f"Bad {name} {reason}: expected none")
 
     def create_config_id(
         self, config_kwargs: dict, custom_features: datasets.Features | None = None
@@ -107,6 +121,11 @@ class CorpusBuilder(datasets.ArrowBasedBuilder):
     DEFAULT_CONFIG_NAME = "six_emotions"
 
     @property
+    def corpus_name(self) -> str:
+        """What the rows call the corpus."""
+        return self.CORPUS
+
+    @property
     def emotions(self) -> tuple[str, ...]:
         """Emotions of the configuration, in the order of their class ids."""
         return EMOTIONS + (self.EXTRA_EMOTIONS if self.config.name == "all" else ())
@@ -123,7 +142,10 @@ class CorpusBuilder(datasets.ArrowBasedBuilder):
     def _table(self, rows: list[dict[str, Any]]) -> pa.Table:
         """Rows as Arrow; a column that a corpus does not have is null."""
         to_id = self.info.features["emotion"].str2int
-        rows = [row | {"corpus": self.CORPUS, "emotion": to_id(row["emotion"])} for row in rows]
+        for row in rows:
+            emotion = row["emotion"]
+            row["corpus"] = self.corpus_name
+            row["emotion"] = None if emotion is None else to_id(emotion)
         return pa.Table.from_pylist(rows, schema=self.info.features.arrow_schema)
 
     def _batches(self, rows: Iterator[dict[str, Any]]) -> Iterator[tuple[Key, pa.Table]]:
@@ -138,107 +160,19 @@ class CorpusBuilder(datasets.ArrowBasedBuilder):
             yield Key(0, index), self._table(batch)
 
 
-class RecordedCorpusBuilder(CorpusBuilder):
-    """Base of the corpora that are recorded: their names, files, archive and published counts."""
-
-    ARCHIVE: ClassVar[Archive]
-
-    @staticmethod
-    def parse_stem(stem: str) -> dict[str, Any] | None:
-        """Columns that the stem of a file gives; `None` for one that is another part of the corpus.
-
-        Raises:
-            ValueError: The stem follows no pattern of the corpus.
-        """
-        raise NotImplementedError
-
-    @staticmethod
-    def published_stems() -> list[str]:
-        """Stems of all published recordings, of every emotion."""
-        raise NotImplementedError
-
-    def columns_beside(self, folder: Any) -> dict[str, dict[str, Any]]:
-        """Further columns by stem, from files that lie beside the recordings."""
-        return {}
-
-    def published_columns(self) -> dict[str, dict[str, Any]]:
-        """Columns of the published recordings that belong to the configuration, by stem."""
-        parsed = {stem: self.parse_stem(stem) for stem in self.published_stems()}
-        return {
-            stem: columns
-            for stem, columns in parsed.items()
-            if columns and columns["emotion"] in self.emotions
-        }
-
-    def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
-        """As in `datasets`, with a warning when the prepared rows are not the published ones."""
-        dataset = super().as_dataset(*args, **kwargs)
-        self._warn_if_incomplete(self._prepared_stems())
-        return dataset
-
-    def _prepared_stems(self) -> set[str]:
-        files = super().as_dataset(split="train").select_columns("file")["file"]
-        return {_stem(file) for file in files}
-
-    def _warn_if_incomplete(self, found: set[str]) -> None:
-        published = self.published_columns()
-        what = f"{self.CORPUS} ({self.config.name})"
-        missing = sorted(published.keys() - found)
-        if missing:
-            per_speaker = Counter(published[stem]["speaker"] for stem in missing)
-            counts = ", ".join(f"{speaker}: {n}" for speaker, n in sorted(per_speaker.items()))
-            warn(
-                f"{what} has {len(published) - len(missing)} of the {len(published)} published "
-                f"recordings. Missing by speaker: {counts}. Missing: {shorten(missing)}"
-            )
-        unknown = sorted(found - published.keys())
-        if unknown:
-            warn(f"{what} has {len(unknown)} recordings beyond the published: {shorten(unknown)}")
-
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        folder = resolve_folder(self.config.data_dir or self._download())
-        recordings = self._parse_folder(folder)
-        if dl_manager.is_streaming:
-            self._warn_if_incomplete({_stem(recording.file) for recording in recordings})
-        # A tuple is one shard: identical recordings are recognised over the whole corpus.
-        kwargs = {"recordings": tuple(recordings)}
-        return [datasets.SplitGenerator(datasets.Split.TRAIN, gen_kwargs=kwargs)]
-
-    def _download(self) -> str:
-        archive = self.ARCHIVE
-        if self.config.url:
-            archive = dataclasses.replace(
-                archive, url=self.config.url, md5=self.config.md5, size=None
-            )
-        return str(download_and_extract(archive, self.CORPUS, self._cache_downloaded_dir))
-
-    def _parse_folder(self, folder: Any) -> list[Recording]:
-        """The recordings of the configuration below `folder`, sorted by stem."""
-        beside = self.columns_beside(folder)
-        recordings, others = [], []
-        refused: list[CorpusError] = []
-        for path in find_recordings(folder):
-            file = path.relative_to(folder).as_posix()
-            try:
-                columns = self.parse_stem(path.stem)
-            except ValueError as error:
-                self._handle(CorpusError(f"Bad name '{path}': {error}"), refused)
-                continue
-            if columns is None:
-                others.append(file)
-            elif columns["emotion"] in self.emotions:
-                columns |= beside.get(path.stem, {})
-                recordings.append(Recording(str(path), file, columns))
-        _warn_of_skipped(refused)
-        if others:
-            warn(f"Left out {len(others)} files of other parts of the corpus: {shorten(others)}")
-        return recordings
+class FileCorpusBuilder(CorpusBuilder):
+    """Base of the corpora whose recordings are files: reads and checks them one by one."""
 
     def _handle(self, error: CorpusError, refused: list[CorpusError]) -> None:
         """Raise the error or note it, as the option `on_error` says."""
         if self.config.on_error == "raise":
             raise error
         refused.append(error)
+
+    def _split(self, recordings: list[Recording]) -> list[datasets.SplitGenerator]:
+        # A tuple is one shard: identical recordings are recognised over the whole corpus.
+        kwargs = {"recordings": tuple(recordings)}
+        return [datasets.SplitGenerator(datasets.Split.TRAIN, gen_kwargs=kwargs)]
 
     def _generate_tables(self, recordings: tuple[Recording, ...]) -> Iterator[tuple[Key, pa.Table]]:
         yield from self._batches(self._rows(recordings))
@@ -252,17 +186,19 @@ class RecordedCorpusBuilder(CorpusBuilder):
             except CorpusError as error:
                 self._handle(error, refused)
                 continue
-            group = group_of_samples.setdefault(digest, _stem(recording.file))
+            group = group_of_samples.setdefault(digest, recording.name)
             audio = {"bytes": data, "path": recording.file}
             yield recording.columns | {"audio": audio, "file": recording.file, "group": group}
-        _warn_of_skipped(refused)
+        if recordings and not group_of_samples:
+            raise CorpusError(
+                f"None of the {len(recordings)} recordings can be used, the first for this reason: "
+                f"{refused[0]}"
+            )
+        warn_of_skipped(refused)
 
 
-def _warn_of_skipped(refused: list[CorpusError]) -> None:
+def warn_of_skipped(refused: list[CorpusError]) -> None:
+    """Issue one warning that names everything that was skipped."""
     if refused:
         # All of them: a skipped file is never without its path.
         warn("\n  ".join([f"Skipped {len(refused)} files:", *(str(error) for error in refused)]))
-
-
-def _stem(file: str) -> str:
-    return file.rpartition("/")[2].rpartition(".")[0]

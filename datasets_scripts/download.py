@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+import soundfile
 from datasets.utils import tqdm
 from filelock import FileLock
+
+from .recordings import contents_digest
 
 ATTEMPTS = 5
 CHUNK = 1 << 16  # At most this much is received again after a cut.
@@ -27,11 +30,14 @@ class Archive:
         url: Where it is.
         md5: Its published checksum, if any.
         size: Its published length in bytes, if any.
+        contents: [`contents_digest`] of the published recordings, which vouches for an archive that
+            has no published checksum.
     """
 
     url: str
     md5: str | None = None
     size: int | None = None
+    contents: str | None = None
 
 
 class DownloadError(OSError):
@@ -72,7 +78,7 @@ def _fetch(archive: Archive, folder: Path) -> None:
     _download(archive, partial)
     try:
         _verify(archive, partial)
-        _extract(partial, folder)
+        _extract(archive, partial, folder)
     finally:
         # A complete archive that is refused must not be resumed.
         partial.unlink()
@@ -128,15 +134,32 @@ def _md5(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _extract(path: Path, folder: Path) -> None:
-    """Unpack into `folder`, which appears only when all is there; zipfile checks each CRC."""
+def _extract(archive: Archive, path: Path, folder: Path) -> None:
+    """Unpack into `folder`, which appears only when all is right; zipfile checks each CRC."""
     unpacked = folder.with_name(f"{folder.name}.incomplete")
     shutil.rmtree(unpacked, ignore_errors=True)
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
+    with zipfile.ZipFile(path) as zipped:
+        for name in zipped.namelist():
             _check_member(name, unpacked)
-        archive.extractall(unpacked)
+        zipped.extractall(unpacked)
+    _check_contents(archive, unpacked)
     os.replace(unpacked, folder)
+
+
+def _check_contents(archive: Archive, folder: Path) -> None:
+    """Refuse recordings that are not the published ones, and remove them."""
+    if archive.contents is None:
+        return
+    try:
+        digest = contents_digest(folder)
+    except soundfile.SoundFileError as error:
+        digest = str(error)
+    if digest != archive.contents:
+        shutil.rmtree(folder)
+        raise OSError(
+            f"its recordings are not the published ones: their digest is {digest}, "
+            f"expected {archive.contents}"
+        )
 
 
 def _check_member(name: str, folder: Path) -> None:

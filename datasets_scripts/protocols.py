@@ -2,7 +2,7 @@
 
 A protocol is a table of folds over the columns of a dataset; no recording is decoded. On a dataset
 of several corpora every fold tests one of them, and the other corpora join its training rows
-(except in `cross_corpus`, which trains on one corpus and tests on the other).
+(except in `cross_corpus`, which trains on one corpus and tests on another).
 """
 
 import itertools
@@ -38,10 +38,14 @@ SENTENCE_BLOCKS: Final[dict[str, Blocks]] = {
     "ravdess": (("01",), ("02",)),
     "toy_emotions": (("s1",), ("s2",)),
 }
-# Speakers of a fold's successor that validate it: a man and a woman where folds hold pairs.
+# Speakers of a fold's successor that validate it, at least: a man and a woman where folds hold
+# pairs. Of a corpus of many speakers or sentences a tenth validates.
 VALIDATION_SPEAKERS: Final = 2
+VALIDATION_SENTENCES: Final = 1
 RANDOM_FOLDS: Final = 5
 VALIDATION_SHARE: Final = 10
+# Longer lists of what a fold tests are no name.
+LONGEST_NAME: Final = 60
 # Coprime to 10 and 50, the numbers of parts.
 DEALING_STRIDE: Final = 7
 COLUMNS: Final = ("corpus", "speaker", "sentence", "emotion", "group")
@@ -55,7 +59,8 @@ class Fold:
         protocol: One of [`PROTOCOLS`].
         corpus: The corpus of the test rows.
         index: Number of the fold among those of its protocol and corpus, from 0.
-        name: What is tested, e.g. `"speakers_01_02_03_04"` or `"emodb_to_ravdess"`.
+        name: What is tested, e.g. `"speakers_01_02_03_04"` or `"emodb_to_ravdess"`; of many, how
+            many and which fold of them, e.g. `"19_speakers_0"`.
         train: Rows to train on.
         validation: Rows to choose by, e.g. for early stopping.
         test: Rows to report.
@@ -80,12 +85,15 @@ def protocol_folds(dataset: Dataset, protocol: str, seed: int = 0) -> list[Fold]
 
     * `speaker_independent`: EmoDB leaves one of 10 speakers out, validated on the next one; RAVDESS
       has 6 folds of 4 consecutive actors, validated on a man and a woman of the next fold. A corpus
-      without a table has up to 5 folds of its speakers.
+      without a table has up to 5 folds of its speakers, validated on two of the next fold, or on as
+      many as are a tenth of all.
     * `paper`: 5 complementary random 80/20 divisions, stratified by emotion; a tenth of the 80 %
       validates.
-    * `cross_corpus`: train on one corpus, test on all of another, both ways.
-    * `sentence_independent`: EmoDB has 5 folds of two sentences, RAVDESS 2 of one; validated on
-      another sentence where there is one, else on a stratified tenth of the training rows.
+    * `cross_corpus`: train on one corpus, test on all of another, for every ordered pair; validated
+      on speakers of the first. A corpus without speakers, or with one, is only tested.
+    * `sentence_independent`: EmoDB has 5 folds of two sentences, RAVDESS 2 of one, other corpora up
+      to 5; validated on another sentence (or a tenth of them) where there is one, else on a
+      stratified tenth of the training rows.
 
     Args:
         dataset: Rows of one corpus, or of several that were concatenated.
@@ -93,11 +101,13 @@ def protocol_folds(dataset: Dataset, protocol: str, seed: int = 0) -> list[Fold]
         seed: Seed of what a protocol draws at random.
 
     Raises:
-        ValueError: An unknown protocol, too few speakers, sentences or corpora for it, or a leak.
+        ValueError: An unknown protocol, rows without an emotion, too few speakers, sentences or
+            corpora for it or rows that lack them, or a leak.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"Bad protocol '{protocol}', expected one of {list(PROTOCOLS)}")
     columns = _columns(dataset)
+    _require(columns, protocol, "emotion", columns["corpus"])
     folds = {
         "speaker_independent": _speaker_independent,
         "paper": _paper,
@@ -177,6 +187,22 @@ def _fold(
     return Fold(protocol, corpus, index, name, _rows(train), _rows(validation), _rows(test))
 
 
+def _lacking(columns: _Columns, column: str, corpus: str) -> int:
+    """How many rows of a corpus have nothing in a column."""
+    values = columns[column][columns["corpus"] == corpus]
+    return sum(value is None or value == "" or value != value for value in values.tolist())
+
+
+def _require(columns: _Columns, protocol: str, column: str, corpora: Iterable[str]) -> None:
+    """Refuse corpora with rows that lack what the protocol divides them by."""
+    lacking = {corpus: _lacking(columns, column, corpus) for corpus in sorted(set(corpora))}
+    counts = ", ".join(f"{corpus}: {count}" for corpus, count in lacking.items() if count)
+    if counts:
+        raise ValueError(
+            f"Bad dataset for {protocol}, rows without {column} in {counts}; expected one in each"
+        )
+
+
 def _blocks(
     columns: _Columns, corpus: str, column: str, tables: dict[str, Blocks]
 ) -> list[list[str]]:
@@ -192,13 +218,15 @@ def _blocks(
 
 def _speaker_independent(columns: _Columns, seed: int) -> list[Fold]:
     protocol = "speaker_independent"
+    _require(columns, protocol, "speaker", columns["corpus"])
     folds = []
     for corpus in _corpora(columns):
         blocks = _speaker_blocks(columns, corpus)
         for index, block in enumerate(blocks):
             test = _is_in(columns, corpus, "speaker", block)
-            validation = _is_in(columns, corpus, "speaker", _validation_speakers(blocks, index))
-            name = f"speakers_{'_'.join(block)}"
+            speakers = _validation_values(blocks, index, VALIDATION_SPEAKERS)
+            validation = _is_in(columns, corpus, "speaker", speakers)
+            name = _name("speakers", block, index)
             folds.append(_fold(protocol, corpus, index, name, test, validation))
     return folds
 
@@ -213,8 +241,16 @@ def _speaker_blocks(columns: _Columns, corpus: str) -> list[list[str]]:
     return blocks
 
 
-def _validation_speakers(blocks: list[list[str]], index: int) -> list[str]:
-    return blocks[(index + 1) % len(blocks)][:VALIDATION_SPEAKERS]
+def _validation_values(blocks: list[list[str]], index: int, least: int) -> list[str]:
+    """The first values of the next fold: `least`, or a tenth of all where that is more."""
+    count = max(least, sum(map(len, blocks)) // VALIDATION_SHARE)
+    return blocks[(index + 1) % len(blocks)][:count]
+
+
+def _name(what: str, block: list[str], index: int) -> str:
+    """What a fold tests, in a name that fits into a table."""
+    name = f"{what}_{'_'.join(block)}"
+    return name if len(name) <= LONGEST_NAME else f"{len(block)}_{what}_{index}"
 
 
 def _is_in(columns: _Columns, corpus: str, column: str, values: Iterable[str]) -> np.ndarray:
@@ -259,10 +295,16 @@ def _cross_corpus(columns: _Columns, seed: int) -> list[Fold]:
     corpora = _corpora(columns)
     if len(corpora) < 2:
         raise ValueError(f"Bad dataset for cross_corpus: {corpora}, expected at least two corpora")
+    validation_of = {corpus: _source_validation(columns, corpus) for corpus in corpora}
+    pairs = [pair for pair in itertools.permutations(corpora, 2) if validation_of[pair[0]]]
+    if not pairs:
+        raise ValueError(
+            f"Bad dataset for cross_corpus: no corpus of {corpora} has two speakers and names them "
+            "in every row, expected one to train on"
+        )
     folds = []
-    for index, (source, target) in enumerate(itertools.permutations(corpora, 2)):
-        speakers = _validation_speakers(_speaker_blocks(columns, source), 0)
-        validation = _is_in(columns, source, "speaker", speakers)
+    for index, (source, target) in enumerate(pairs):
+        validation = _is_in(columns, source, "speaker", validation_of[source])
         train = (columns["corpus"] == source) & ~validation
         test = columns["corpus"] == target
         rows = (_rows(train), _rows(validation), _rows(test))
@@ -270,8 +312,19 @@ def _cross_corpus(columns: _Columns, seed: int) -> list[Fold]:
     return folds
 
 
+def _source_validation(columns: _Columns, corpus: str) -> list[str]:
+    """Speakers of a corpus that validate what the others train; none if it cannot be trained on."""
+    if _lacking(columns, "speaker", corpus):
+        return []
+    blocks = _blocks(columns, corpus, "speaker", SPEAKER_BLOCKS)
+    speakers = _validation_values(blocks, 0, VALIDATION_SPEAKERS)
+    # A single fold is its own successor: one of its speakers is left to validate.
+    return speakers if len(blocks) > 1 else blocks[0][1:2]
+
+
 def _sentence_independent(columns: _Columns, seed: int) -> list[Fold]:
     protocol = "sentence_independent"
+    _require(columns, protocol, "sentence", columns["corpus"])
     folds = []
     for corpus in _corpora(columns):
         blocks = _blocks(columns, corpus, "sentence", SENTENCE_BLOCKS)
@@ -280,7 +333,7 @@ def _sentence_independent(columns: _Columns, seed: int) -> list[Fold]:
         for index, block in enumerate(blocks):
             test = _is_in(columns, corpus, "sentence", block)
             validation = _sentence_validation(columns, corpus, blocks, index, seed)
-            name = f"sentences_{'_'.join(block)}"
+            name = _name("sentences", block, index)
             folds.append(_fold(protocol, corpus, index, name, test, validation))
     return folds
 
@@ -288,10 +341,11 @@ def _sentence_independent(columns: _Columns, seed: int) -> list[Fold]:
 def _sentence_validation(
     columns: _Columns, corpus: str, blocks: list[list[str]], index: int, seed: int
 ) -> np.ndarray:
-    """The first sentence of the next fold; a tenth of the training rows if it is the only one."""
+    """The first sentences of the next fold; a tenth of the training rows if it has but one."""
     successor = blocks[(index + 1) % len(blocks)]
     if len(blocks) > 2 or len(successor) > 1:
-        return _is_in(columns, corpus, "sentence", successor[:1])
+        sentences = _validation_values(blocks, index, VALIDATION_SENTENCES)
+        return _is_in(columns, corpus, "sentence", sentences)
     return (
         _deal(columns, _is_in(columns, corpus, "sentence", successor), VALIDATION_SHARE, seed) == 0
     )

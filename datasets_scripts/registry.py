@@ -10,12 +10,18 @@ from datasets.load import PackagedDatasetModuleFactory
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
 from .builder import CorpusBuilder
+from .crema_d.crema_d import CremaD
 from .emodb.emodb import EmoDB
+from .folder.folder import Folder
+from .nemo.nemo import Nemo
 from .ravdess.ravdess import RAVDESS
+from .savee.savee import SAVEE
+from .tess.tess import TESS
 from .toy_emotions.toy_emotions import ToyEmotions
 
 CORPORA: Final[dict[str, type[CorpusBuilder]]] = {
-    builder.CORPUS: builder for builder in (EmoDB, RAVDESS, ToyEmotions)
+    builder.CORPUS: builder
+    for builder in (EmoDB, RAVDESS, CremaD, SAVEE, TESS, Nemo, Folder, ToyEmotions)
 }
 
 

@@ -29,7 +29,8 @@ def mel_transform(
         arrays, e.g. `input_features` `(frames, n_mels)` and `attention_mask` `(frames,)`.
 
     Raises:
-        ValueError: Another `padding`.
+        ValueError: Another `padding`; when rows are read, a recording that cannot be decoded or
+            that the extractor refuses, with its path.
     """
     _check_padding(padding)
 
@@ -80,7 +81,12 @@ def _extract(
 ) -> dict[str, np.ndarray]:
     samples, rate = decode_audio(audio)
     mono = samples.mean(axis=1) if samples.ndim == 2 else samples
-    outputs = feature_extractor([mono], sampling_rate=rate, padding=padding, return_tensors="np")
+    try:
+        outputs = feature_extractor(
+            [mono], sampling_rate=rate, padding=padding, return_tensors="np"
+        )
+    except ValueError as error:
+        raise ValueError(f"Cannot compute features of '{audio.get('path')}': {error}") from error
     return {name: values[0] for name, values in outputs.items()}
 
 

@@ -3,9 +3,11 @@
 import re
 from typing import Any
 
-from ..builder import CorpusConfig, RecordedCorpusBuilder, configurations
+from ..builder import CorpusConfig, configurations
 from ..download import Archive
-from .listeners import find_ratings, read_ratings
+from ..recorded import RecordedCorpusBuilder
+from ..tables import find_beside
+from .listeners import FILE_NAME, read_ratings
 from .published import published_stems
 
 EMOTION_CODES = {
@@ -49,11 +51,7 @@ _STEM = re.compile(
 class EmoDBConfig(CorpusConfig):
     """Options of EmoDB; the ratings of its listeners belong to the key of the cache."""
 
-    def sources(self) -> list[Any]:
-        """Recordings and, where it is found, the table of ratings."""
-        paths = super().sources()
-        ratings = find_ratings(self.data_dir) if self.data_dir else None
-        return [*paths, ratings] if ratings else paths
+    BESIDE = (FILE_NAME, f"*/{FILE_NAME}")
 
 
 class EmoDB(RecordedCorpusBuilder):
@@ -68,6 +66,7 @@ class EmoDB(RecordedCorpusBuilder):
     """
 
     CORPUS = "emodb"
+    EXAMPLE = "03a01Fa"
     EXTRA_EMOTIONS = ("boredom",)
     DESCRIPTION = "EmoDB: German sentences, acted in seven emotions by five women and five men."
     LICENSE = "cc0-1.0"
@@ -77,7 +76,11 @@ class EmoDB(RecordedCorpusBuilder):
         "F. Burkhardt, A. Paeschke, M. Rolfes, W. Sendlmeier, B. Weiss: A database of German "
         "emotional speech. Interspeech 2005."
     )
-    ARCHIVE = Archive(url="http://emodb.bilderbar.info/download/download.zip", md5=None, size=None)
+    # The server has no HTTPS and no checksum: what it sends is compared with what was published.
+    ARCHIVE = Archive(
+        url="http://emodb.bilderbar.info/download/download.zip",
+        contents="e5f0efdc6e44e3eb3a41b7205f955dc87c334e77a96e7adc1ca86f1d6c49b480",
+    )
     BUILDER_CONFIG_CLASS = EmoDBConfig
     BUILDER_CONFIGS = configurations(EmoDBConfig, "EmoDB")
 
@@ -106,6 +109,6 @@ class EmoDB(RecordedCorpusBuilder):
 
     def columns_beside(self, folder: Any) -> dict[str, dict[str, Any]]:
         """`agreement` of the listeners by stem, where their table is found."""
-        path = find_ratings(folder)
+        path = find_beside(folder, EmoDBConfig.BESIDE).get(FILE_NAME)
         ratings = read_ratings(path) if path else {}
         return {stem: {"agreement": agreement} for stem, agreement in ratings.items()}

@@ -8,17 +8,6 @@ FILE_NAME = "erkennung.txt"
 _ROW = re.compile(r"(\w+)\.wav\s+(\d+(?:[.,]\d+)?)", re.IGNORECASE)
 
 
-def find_ratings(data_dir: str | Path) -> Path | None:
-    """`erkennung.txt` in the data folder, above it, or in a folder directly below one of these."""
-    folder = Path(data_dir).expanduser().resolve()
-    for place in (folder, folder.parent):
-        found = [place / FILE_NAME, *sorted(place.glob(f"*/{FILE_NAME}"))]
-        for path in found:
-            if path.is_file():
-                return path
-    return None
-
-
 def read_ratings(path: Path) -> dict[str, float]:
     """Share of listeners, 0 to 1, who recognised the emotion, by stem of the recording."""
     # Copies exist in Latin-1 and in UTF-8; both keep stems and digits, which are ASCII.

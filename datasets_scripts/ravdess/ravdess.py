@@ -4,8 +4,9 @@ import itertools
 import re
 from typing import Any
 
-from ..builder import CorpusConfig, RecordedCorpusBuilder, configurations
+from ..builder import CorpusConfig, configurations
 from ..download import Archive
+from ..recorded import RecordedCorpusBuilder
 
 EMOTION_CODES = {
     "01": "neutral",
@@ -36,6 +37,7 @@ class RAVDESS(RecordedCorpusBuilder):
     """
 
     CORPUS = "ravdess"
+    EXAMPLE = "03-01-06-01-02-01-12"
     EXTRA_EMOTIONS = ("calm", "surprise")
     DESCRIPTION = "RAVDESS: two English sentences, acted in eight emotions by 24 actors."
     LICENSE = "cc-by-nc-sa-4.0"

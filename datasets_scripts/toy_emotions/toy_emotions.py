@@ -44,11 +44,8 @@ class ToyEmotionsConfig(CorpusConfig):
             raise ValueError(f"Bad repetitions {self.repetitions}, expected 1 to 99")
         if self.seed < 0:
             raise ValueError(f"Bad seed {self.seed}, expected 0 or more")
-        for name in ("data_dir", "url", "md5"):
-            if getattr(self, name):
-                raise ValueError(
-                    f"Bad {name} for toy_emotions, which is synthesised: expected none"
-                )
+        reason = "for toy_emotions, which is synthesised"
+        self.refuse("data_dir", "url", "md5", reason=reason)
 
 
 class ToyEmotions(CorpusBuilder):

@@ -206,13 +206,99 @@ def test_broken_file_is_skipped_or_refused_with_its_path(small_emodb, cache, bro
         list(load_corpus("emodb", **options, on_error="raise"))
 
 
-def test_wav_of_unknown_length_is_whole(small_emodb, cache):
-    path = small_emodb / "03a01Fa.wav"
+def claim(path, size):
+    """Write a size into the header of a WAV file that its data chunk does not have."""
     data = bytearray(path.read_bytes())
     position = data.index(b"data") + 4
-    data[position : position + 4] = b"\xff\xff\xff\xff"  # as programs write into a pipe
+    data[position : position + 4] = size.to_bytes(4, "little")
     path.write_bytes(data)
-    assert len(load_corpus("emodb", data_dir=small_emodb, cache_dir=cache)) == 2
+
+
+INTACT = [0x7FFFF000, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFF - 44, 642, 643]  # of 640 bytes
+
+
+@pytest.mark.parametrize("size", INTACT)
+def test_intact_wav_that_claims_to_be_longer_is_whole(small_emodb, cache, size):
+    claim(small_emodb / "03a01Fa.wav", size)
+    rows = load_corpus("emodb", data_dir=small_emodb, cache_dir=cache, on_error="raise")
+    assert len(decode_audio(rows[0]["audio"])[0]) == 320
+
+
+@pytest.mark.parametrize("missing", [0.02, 0.9])
+def test_wav_that_ends_clearly_before_a_plausible_length_is_truncated(small_emodb, cache, missing):
+    truncate(write_recording(small_emodb / "08a01Fd.wav", seconds=1.0), 1 - missing)
+    with pytest.raises(CorpusError, match="Truncated file .*08a01Fd"):
+        load_corpus("emodb", data_dir=small_emodb, cache_dir=cache, on_error="raise")
+
+
+def test_flac_that_does_not_say_its_length_is_named(small_emodb, cache):
+    path = write_recording(small_emodb / "08a01Fd.flac")
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # the number of samples is the 36 bits that end here
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    with pytest.raises(CorpusError, match=r"08a01Fd\.flac': its header does not give its length"):
+        load_corpus("emodb", data_dir=small_emodb, cache_dir=cache, on_error="raise")
+
+
+def test_dangling_link_is_skipped_with_its_path(small_emodb, cache):
+    (small_emodb / "16b10Wb.wav").symlink_to(small_emodb / "nowhere.wav")
+    with pytest.warns(CorpusWarning, match=r"Skipped 1 files:\n.*16b10Wb\.wav.*link to nothing"):
+        assert len(load_corpus("emodb", data_dir=small_emodb, cache_dir=cache)) == 2
+    with pytest.raises(CorpusError, match="16b10Wb"):
+        load_corpus("emodb", data_dir=small_emodb, cache_dir=cache, on_error="raise")
+
+
+def test_linked_folders_are_followed_once(small_emodb, tmp_path, cache):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "there").symlink_to(small_emodb)
+    (small_emodb / "loop").symlink_to(data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*more than once")
+        dataset = load_corpus("emodb", data_dir=data, cache_dir=cache)
+    assert dataset["file"][:] == ["there/03a01Fa.wav", "there/03a01Nc.wav"]
+
+
+@pytest.mark.parametrize("on_error", ["skip", "raise"])
+def test_folder_of_another_corpus_is_named_once(ravdess_folder, cache, on_error):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CorpusWarning)
+        with pytest.raises(CorpusError) as error:
+            load_corpus("emodb", data_dir=ravdess_folder, cache_dir=cache, on_error=on_error)
+    message = str(error.value)
+    assert "expected names such as '03a01Fa', found 1440 files with other names" in message
+    assert "'03-01-01-01-01-01-01', which is a name of ravdess" in message
+
+
+def test_folder_of_other_emotions_alone_says_where_they_are(tmp_path, cache):
+    write_recording(tmp_path / "data" / "03a04Lc.wav")
+    with pytest.raises(CorpusError, match="found boredom 1, which only the configuration 'all'"):
+        load_corpus("emodb", data_dir=tmp_path / "data", cache_dir=cache)
+
+
+def test_folder_of_broken_files_alone_says_why(tmp_path, cache):
+    for stem in ("03a01Fa", "03a01Nc"):
+        write_recording(tmp_path / "data" / f"{stem}.wav").write_bytes(b"")
+    with pytest.raises(CorpusError, match=r"None of the 2 recordings .*03a01Fa\.wav': the file is"):
+        load_corpus("emodb", data_dir=tmp_path / "data", cache_dir=cache)
+
+
+PLACEHOLDERS = {
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "a Git LFS pointer",
+    b"/annex/objects/SHA256E-s1--0.wav\n": "a git-annex pointer",
+    b"<!DOCTYPE html>\n<html><body>Log in</body></html>": "a web page",
+    b"": "the file is empty",
+}
+
+
+@pytest.mark.parametrize("content", PLACEHOLDERS)
+@pytest.mark.parametrize("from_file", [False, True])
+def test_what_stands_in_place_of_a_recording_is_named(tmp_path, content, from_file):
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"a.wav': .*{PLACEHOLDERS[content]}"):
+        decode_audio({"bytes": None if from_file else content, "path": str(path)})
 
 
 def test_all_rates_and_channels_load(tmp_path, cache):
@@ -257,6 +343,7 @@ def test_changed_files_are_noticed(small_emodb, cache):
         ({"name": "emodb", "config": "five"}, "'five' not found. Available: .*six_emotions"),
         ({"name": "emodb", "on_error": "ignore"}, "Bad on_error 'ignore', expected one of"),
         ({"name": "emodb", "data_dir": "no/such/folder"}, "Bad data_dir 'no/such/folder'"),
+        ({"name": "emodb", "speakers": 4}, "Bad option 'speakers' of emodb, expected one of"),
         ({"name": "toy_emotions", "speakers": 0}, "Bad speakers 0, expected 1 to 98"),
         ({"name": "toy_emotions", "data_dir": "."}, "Bad data_dir for toy_emotions"),
     ],
@@ -275,3 +362,9 @@ def test_folder_without_recordings_is_refused(tmp_path, cache):
 def test_decode_audio_names_the_path():
     with pytest.raises(ValueError, match=r"Cannot decode audio 'a/b\.wav'"):
         decode_audio({"bytes": b"RIFF", "path": "a/b.wav"})
+
+
+def test_decoded_silence_of_no_length_names_the_path(tmp_path):
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), 16_000)
+    with pytest.raises(ValueError, match=r"No samples in audio '.*none\.wav'"):
+        decode_audio({"bytes": None, "path": str(tmp_path / "none.wav")})

@@ -1,13 +1,17 @@
 import hashlib
+import io
 import threading
 import zipfile
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+import soundfile
 from corpus_helpers import write_recording
 
-from datasets_scripts import load_corpus
-from datasets_scripts.download import ATTEMPTS, DownloadError
+from datasets_scripts import CORPORA, load_corpus
+from datasets_scripts.download import ATTEMPTS, Archive, DownloadError
 
 pytestmark = pytest.mark.filterwarnings("ignore:emodb .* has:UserWarning")
 
@@ -122,6 +126,35 @@ def test_wrong_checksum_is_refused_and_not_kept(server, archive, cache):
         load(server, cache, md5="0" * 32)
     assert len(load(server, cache, md5=md5(archive))) == 3
     assert server.ranges == [None, None]
+
+
+def contents_of(archive):
+    """The digest that stands for a published archive, by the words of its documentation."""
+    lines = []
+    with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
+        for name in (name for name in zipped.namelist() if name.endswith(".wav")):
+            samples, _ = soundfile.read(io.BytesIO(zipped.read(name)), dtype="int16")
+            own = hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()
+            lines.append(f"{name[len('wav/') : -len('.wav')]} {own}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def test_official_archive_without_a_checksum_is_known_by_its_recordings(
+    server, archive, cache, monkeypatch
+):
+    # Where the official archive lies, and what it holds, are the only things that differ here.
+    official = Archive(url=server.url, contents=contents_of(archive))
+    monkeypatch.setattr(CORPORA["emodb"], "ARCHIVE", official)
+    assert len(load_corpus("emodb", cache_dir=cache)) == 3
+
+
+def test_archive_that_is_not_the_published_one_is_refused(server, archive, cache, monkeypatch):
+    published = CORPORA["emodb"].ARCHIVE
+    monkeypatch.setattr(CORPORA["emodb"], "ARCHIVE", replace(published, url=server.url))
+    message = f"not the published ones: their digest is {contents_of(archive)}, expected .*by hand"
+    with pytest.raises(DownloadError, match=message):
+        load_corpus("emodb", cache_dir=cache)
+    assert not list(Path(cache).rglob("*.wav"))
 
 
 def test_missing_archive_says_what_to_fetch_and_where_to_put_it(server, cache):

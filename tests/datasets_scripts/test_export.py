@@ -112,7 +112,7 @@ def test_unknown_protocol_leaves_nothing_behind(toys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("corpus", ["emodb", "ravdess", "toy_emotions"])
+@pytest.mark.parametrize("corpus", CORPORA)
 def test_dataset_cards_of_the_corpora_are_valid(corpus):
     module = sys.modules[CORPORA[corpus].__module__]
     card = DatasetCard.load(Path(module.__file__).with_name("README.md"))

@@ -1,5 +1,8 @@
+from io import BytesIO
+
 import numpy as np
 import pytest
+import soundfile
 from corpus_helpers import write_recording
 
 from datasets_scripts import decode_audio, load_corpus, map_mel, mel_transform
@@ -72,3 +75,14 @@ def test_cache_is_found_by_an_extractor_of_the_same_configuration(dataset, extra
 def test_padding_that_depends_on_the_batch_is_refused(dataset, extractor, transform):
     with pytest.raises(ValueError, match=r"Bad padding 'longest', expected one of \[False"):
         transform(dataset, extractor, padding="longest")
+
+
+def test_recording_that_the_extractor_refuses_is_named(dataset, extractor):
+    samples = np.full(2000, np.nan, dtype=np.float32)
+    wav = BytesIO()
+    soundfile.write(wav, samples, 16_000, format="WAV", subtype="FLOAT")
+    broken = {"bytes": wav.getvalue(), "path": "broken.wav"}
+    rows = dataset.select([0]).remove_columns("audio")
+    rows = rows.add_column("audio", [broken], feature=dataset.features["audio"])
+    with pytest.raises(ValueError, match=r"features of 'broken\.wav': .*"):
+        mel_transform(rows, extractor)[0]

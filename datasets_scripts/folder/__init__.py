@@ -1,0 +1,1 @@
+"""A folder of recordings of one's own."""

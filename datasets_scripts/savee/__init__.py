@@ -1,0 +1,1 @@
+"""Surrey Audio-Visual Expressed Emotion."""

@@ -1,0 +1,1 @@
+"""Toronto Emotional Speech Set."""
