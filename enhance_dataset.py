@@ -3,9 +3,10 @@
     accelerate launch enhance_dataset.py --model outputs/enhancer/model \\
         --corpus emodb=/data/emodb --output_dir enhanced/emodb --copies 2 --num_noises 1
 
-Any dataset with an `audio` column serves instead of a corpus (`--dataset <folder or Hub id>`). The
-work is divided into shards: several processes share them, those that are finished are not made
-again, so an interrupted command is simply repeated.
+Any dataset with an `audio` column serves instead of a corpus, or a folder of recordings
+(`--dataset <folder or Hub id>`). Recordings without speech are left out and named. The work is
+divided into shards: several processes share them, those that are finished are not made again, so an
+interrupted command is simply repeated.
 """
 
 import argparse
@@ -23,25 +24,36 @@ import soundfile
 import torch
 from accelerate import PartialState
 from datasets import Audio, ClassLabel, Dataset, Features, List, Value, load_dataset
-from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import DatasetCard, DatasetCardData
 from tqdm.auto import tqdm
+from transformers.utils import logging as transformers_logging
 
 from datasets_scripts import EMOTIONS, decode_audio, load_corpus
 from evaluation import plot_enhancement
 from evaluation.cards import weights_license
 from modeling import EmotionFeatureExtractor
-
-# Importing them also lets our own folders load without asking.
-from pipelines import ENHANCEMENT_SETTINGS, add_enhancement_arguments
+from pipelines import (
+    ENHANCEMENT_SETTINGS,
+    add_enhancement_arguments,
+    load_enhancer,
+    speech_score,
+)
+from pipelines.enhancement_checks import check_settings
 from training.state import write_json
 
 OWN, GUESS = "own", "guess"
 SETTINGS = (
-    *("model", "corpus", "dataset", "split", "emotion", "copies"),
+    *("model", "revision", "corpus", "dataset", "split", "emotion", "copies"),
     *ENHANCEMENT_SETTINGS,
-    *("shard_size", "seed"),
+    *("calibrate", "min_speech", "shard_size", "seed"),
 )
+# Statistics of the recordings of --calibrate.
+CALIBRATED = "calibrated"
+# Seeds of one run lie this far from those of the next.
+SEED_STEP = 1_000_003
+TABLES = (".parquet", ".arrow", ".csv", ".tsv", ".json", ".jsonl")
+RECORDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au")
 ADDED = ("mel", "target_emotion", "seed", "settings")
 CARD = """---
 {yaml}
@@ -51,6 +63,8 @@ CARD = """---
 
 {rows} recordings made by `enhance_dataset.py` of speech-emotion-diffusion from {source}:
 **synthetic speech, in which the emotion was changed by a model**. Say so wherever it is used.
+
+{left_out}
 
 Columns are the source's, with `audio` enhanced, and `mel` (natural-log mel magnitudes, frames by
 bands), `target_emotion`, `seed` of the noise and `settings` (JSON).
@@ -66,22 +80,28 @@ bands), `target_emotion`, `seed` of the noise and `settings` (JSON).
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the shards that are missing, then the card and the sheet."""
     options = parse_arguments(arguments)
+    transformers_logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
     state = PartialState()
     folder = Path(options.output_dir)
+    check_folder(folder, options)
     with state.main_process_first():
         source = load_source(options)
+    pipe = load_enhancer(options.model, options.revision, options.trust_remote_code)
+    check_source(source, pipe, options)
+    if options.calibrate is not None:
+        calibrate(pipe, Path(options.calibrate))
+    with state.main_process_first():
         claim_folder(folder, options)
-    pipe = DiffusionPipeline.from_pretrained(options.model, trust_remote_code=True)
     pipe.to(state.device)
     pipe.set_progress_bar_config(disable=True)
-    check_source(source, pipe, options)
     shards = list(enumerate(shard_rows(len(source), options)))
     with state.split_between_processes(shards) as own:
         for number, rows in tqdm(own, desc="shards", disable=not state.is_main_process):
             file = folder / "data" / f"train-{number:05d}-of-{len(shards):05d}.parquet"
             if not file.exists():
-                made = [make_row(source, row, copy, pipe, options) for row, copy in rows]
-                write_shard(file, source, made)
+                made = (make_row(source, row, copy, pipe, options) for row, copy in rows)
+                write_shard(file, source, [row for row in made if row is not None])
     state.wait_for_everyone()
     if state.is_main_process:
         finish(folder, source, options)
@@ -91,9 +111,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", required=True, help="folder or Hub id of an enhancer")
+    parser.add_argument("--revision", help="branch, tag or commit of the model on the Hub")
+    parser.add_argument(
+        "--trust_remote_code",
+        action="store_true",
+        help="run the code saved with the model, in place of this package's",
+    )
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--corpus", metavar="NAME[=FOLDER]", help="emodb, ravdess or toy_emotions")
-    given.add_argument("--dataset", help="folder or Hub id of a dataset with `audio`")
+    given.add_argument(
+        "--dataset", help="folder of recordings, or folder or Hub id of a dataset with `audio`"
+    )
     parser.add_argument("--split", default="train")
     parser.add_argument("--output_dir", required=True)
     parser.add_argument(
@@ -106,12 +134,30 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="versions of each recording; with --num_noises 1 they differ more",
     )
     add_enhancement_arguments(parser)
+    parser.add_argument(
+        "--calibrate",
+        metavar="FOLDER",
+        help="a few unlabelled recordings of the same room, whose statistics are used for all",
+    )
+    parser.add_argument(
+        "--min_speech",
+        type=float,
+        default=0.5,
+        help="recordings with a lower speech score (0 to 1) are left out; 0 keeps all",
+    )
     parser.add_argument("--shard_size", type=int, default=64, help="recordings of a file")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     for name in ("copies", "shard_size"):
         if getattr(options, name) < 1:
             parser.error(f"Bad {name} {getattr(options, name)}, expected 1 or more")
+    if options.seed < 0:
+        parser.error(f"Bad seed {options.seed}, expected 0 or more")
+    if not 0 <= options.min_speech <= 1:
+        parser.error(f"Bad min_speech {options.min_speech}, expected 0 to 1")
+    for name in ("model", "dataset", "output_dir", "calibrate"):
+        if getattr(options, name) is not None:
+            setattr(options, name, os.path.expanduser(getattr(options, name)))
     return options
 
 
@@ -119,15 +165,45 @@ def load_source(options: argparse.Namespace) -> Dataset:
     """The recordings to be enhanced, not decoded."""
     if options.corpus is not None:
         name, _, folder = options.corpus.partition("=")
-        return load_corpus(name, "six_emotions", folder or None)
+        return load_corpus(name, "six_emotions", os.path.expanduser(folder) or None)
+    if os.path.isdir(options.dataset):
+        files = sorted(path for path in Path(options.dataset).rglob("*") if path.is_file())
+        if not any(path.suffix in TABLES for path in files):
+            return list_recordings(Path(options.dataset), files)
     dataset = load_dataset(options.dataset, split=options.split)
     if "audio" not in dataset.column_names:
         raise ValueError(f"Bad dataset '{options.dataset}', expected `audio` among its columns")
     return dataset.cast_column("audio", Audio(decode=False))
 
 
-def claim_folder(folder: Path, options: argparse.Namespace) -> None:
-    """Note the settings, so that shards of different ones never lie side by side.
+def list_recordings(folder: Path, files: Sequence[Path]) -> Dataset:
+    """The recordings among the files of a folder, with their path in it as `file`."""
+    found = [path for path in files if path.suffix.lower() in RECORDINGS]
+    if not found:
+        raise ValueError(
+            f"Bad dataset '{folder}' without recordings, expected files of {list(RECORDINGS)} or "
+            "a saved dataset"
+        )
+    audio = [{"bytes": None, "path": str(path)} for path in found]
+    columns = {"audio": audio, "file": [path.relative_to(folder).as_posix() for path in found]}
+    return Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
+
+
+def calibrate(pipe: Any, folder: Path) -> None:
+    """Give the model the statistics of the recordings of a folder.
+
+    Raises:
+        ValueError: No folder, no recordings, or one that cannot be read.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"Bad calibrate '{folder}', expected a folder of recordings")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    recordings = [audio["path"] for audio in list_recordings(folder, files)["audio"]]
+    pipe.calibrate(recordings, name=CALIBRATED)
+
+
+def check_folder(folder: Path, options: argparse.Namespace) -> None:
+    """Refuse a folder that cannot be used, before anything is loaded.
 
     Raises:
         FileExistsError: The folder holds something else, or was made with other settings.
@@ -139,25 +215,35 @@ def claim_folder(folder: Path, options: argparse.Namespace) -> None:
         changed = sorted(name for name in settings if before.get(name) != settings[name])
         if changed:
             raise FileExistsError(f"'{folder}' was made with other {changed}, expected the same")
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"Bad output_dir '{folder}', expected one that is empty or new")
+
+
+def claim_folder(folder: Path, options: argparse.Namespace) -> None:
+    """Note the settings, so that shards of different ones never lie side by side."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    write_json(file, settings)
+    write_json(folder / "settings.json", {name: getattr(options, name) for name in SETTINGS})
 
 
 def check_source(source: Dataset, pipe: Any, options: argparse.Namespace) -> None:
     """Refuse what would fail only after hours.
 
     Raises:
-        ValueError: An unknown emotion, or `own` without labels that the model knows.
+        ValueError: A setting out of range, an unknown emotion, `own` without labels that the model
+            knows, or no recordings.
     """
+    check_settings(
+        pipe.scheduler, **{name: getattr(options, name) for name in ENHANCEMENT_SETTINGS}
+    )
+    if len(source) == 0:
+        raise ValueError("Got no recordings, expected at least one")
     if options.emotion == OWN:
         names = getattr(source.features.get("emotion"), "names", [])
         unknown = sorted(set(names) - set(pipe.emotions))
         if not names or unknown:
             raise ValueError(
                 f"Bad labels {names} for emotion '{OWN}', expected a class label `emotion` of "
-                f"{pipe.emotions}"
+                f"{pipe.emotions}; or '{GUESS}', or one of them for all"
             )
     elif options.emotion != GUESS:
         pipe.emotion_encoder.index(options.emotion)
@@ -172,21 +258,26 @@ def shard_rows(count: int, options: argparse.Namespace) -> Iterator[list[tuple[i
 
 def make_row(
     source: Dataset, row: int, copy: int, pipe: Any, options: argparse.Namespace
-) -> dict[str, Any]:
-    """One recording enhanced; the noise depends on the row, the copy and the seed alone.
+) -> dict[str, Any] | None:
+    """One recording enhanced, `None` without speech in it.
+
+    The noise depends on the row, the copy and the seed alone.
 
     Raises:
         ValueError: The recording cannot be read; says which one.
     """
     given = source[row]
-    seed = (options.seed * 1_000_003 + row) * options.copies + copy
+    seed = (options.seed * SEED_STEP + row) * options.copies + copy
     settings = {name: getattr(options, name) for name in ENHANCEMENT_SETTINGS}
     emotion: str | None = options.emotion
     if emotion == OWN:
         emotion = source.features["emotion"].int2str(given["emotion"])
     try:
+        (wave,) = pipe.read([given["audio"]])
+        if speech_score(wave.numpy(), pipe.feature_extractor.sampling_rate) < options.min_speech:
+            return None
         output = pipe(
-            given["audio"],
+            wave,
             emotion=None if emotion == GUESS else emotion,
             corpus=known_corpus(pipe, given),
             generator=torch.Generator().manual_seed(seed),
@@ -205,7 +296,9 @@ def make_row(
 
 
 def known_corpus(pipe: Any, row: dict[str, Any]) -> str | None:
-    """The corpus of a row, if the model has its statistics."""
+    """What the model was calibrated with, or else the corpus of a row, if it has its statistics."""
+    if CALIBRATED in pipe.feature_extractor.names:
+        return CALIBRATED
     corpus = row.get("corpus")
     return corpus if corpus in pipe.feature_extractor.corpus_statistics else None
 
@@ -239,6 +332,13 @@ def write_shard(file: Path, source: Dataset, rows: Sequence[dict[str, Any]]) -> 
 def finish(folder: Path, source: Dataset, options: argparse.Namespace) -> None:
     """The sheet of spectrograms and the dataset card."""
     shards = sorted((folder / "data").glob("*.parquet"))
+    rows = source_rows(shards, options)
+    silent = sorted(set(range(len(source))) - set(rows))
+    left_out = describe_left_out(source, silent, options)
+    if left_out:
+        print(left_out)
+    if not rows:
+        raise ValueError(f"Got no recording with speech, expected some in '{folder}'")
     draw_sheet(folder / "sheet.png", source, shards, options)
     corpora = set(source["corpus"]) if "corpus" in source.column_names else {"unknown"}
     name = options.corpus.partition("=")[0] if options.corpus else Path(options.dataset).name
@@ -253,25 +353,45 @@ def finish(folder: Path, source: Dataset, options: argparse.Namespace) -> None:
     content = CARD.format(
         yaml=data.to_yaml(),
         title=data.pretty_name,
-        rows=len(source) * options.copies,
+        rows=len(rows),
+        left_out=left_out,
         source=f"`{name}`",
         settings=json.dumps(settings, indent=2),
     )
     DatasetCard(content).save(folder / "README.md")
 
 
+def source_rows(shards: Sequence[Path], options: argparse.Namespace) -> list[int]:
+    """The row of the source that each row of the shards was made of."""
+    seeds = [seed for shard in shards for seed in pq.read_table(shard, columns=["seed"])["seed"]]
+    return [seed.as_py() // options.copies - options.seed * SEED_STEP for seed in seeds]
+
+
+def describe_left_out(source: Dataset, rows: Sequence[int], options: argparse.Namespace) -> str:
+    """How many recordings have no speech, and which; empty where all have."""
+    if not rows:
+        return ""
+    names = [source[row]["audio"]["path"] or f"row {row}" for row in rows]
+    names = [Path(name).name for name in names]
+    return (
+        f"{len(rows)} of {len(source)} recordings were left out, since their speech score is below "
+        f"{options.min_speech}: {', '.join(names)}."
+    )
+
+
 def draw_sheet(
     path: Path, source: Dataset, shards: Sequence[Path], options: argparse.Namespace
 ) -> None:
     """The first recording aimed at each emotion, before and after."""
-    folder = {"subfolder": "feature_extractor"}
+    folder = {"subfolder": "feature_extractor", "revision": options.revision}
     extractor = EmotionFeatureExtractor.from_pretrained(options.model, **folder)
     extractor.mean, extractor.std = 0.0, 1.0
     pairs: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for number, row in enumerate(rows_of(shards)):
+    rows = source_rows(shards, options)
+    for number, row in zip(rows, rows_of(shards), strict=True):
         emotion = EMOTIONS[row["target_emotion"].as_py()]
         if emotion not in pairs:
-            wave, rate = decode_audio(source[number // options.copies]["audio"])
+            wave, rate = decode_audio(source[number]["audio"])
             before = extractor(wave, sampling_rate=rate, padding=False, truncation=False)
             pairs[emotion] = (before["input_features"][0], np.asarray(row["mel"].as_py()))
         if len(pairs) == len(EMOTIONS):

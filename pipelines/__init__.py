@@ -1,8 +1,9 @@
-"""Pipelines. Importing this registers ours as transformers' `"audio-classification"`, and the
-enhancer as `"emotion-enhancement"`.
+"""Pipelines. Importing this registers the enhancer as transformers' `"emotion-enhancement"`.
+
+The stock pipelines stay as they are: a saved classifier names its own in its configuration.
 """
 
-from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification
+from transformers import AutoConfig, AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .audio_classification import EmotionClassificationPipeline
@@ -12,16 +13,9 @@ from .emotion_enhancement_task import (
     EmotionEnhancerConfig,
     EmotionEnhancerModel,
 )
+from .loading import load_enhancer
 from .settings import ENHANCEMENT_SETTINGS, add_enhancement_arguments
-
-# It takes the place of the stock pipeline, without a warning about that.
-PIPELINE_REGISTRY.supported_tasks.pop("audio-classification", None)
-PIPELINE_REGISTRY.register_pipeline(
-    "audio-classification",
-    pipeline_class=EmotionClassificationPipeline,
-    pt_model=AutoModelForAudioClassification,
-    type="audio",
-)
+from .speech_presence import speech_score
 
 AutoConfig.register(EmotionEnhancerConfig.model_type, EmotionEnhancerConfig, exist_ok=True)
 AutoModel.register(EmotionEnhancerConfig, EmotionEnhancerModel, exist_ok=True)
@@ -36,4 +30,6 @@ __all__ = [
     "EmotionEnhancementPipeline",
     "EmotionEnhancementTask",
     "add_enhancement_arguments",
+    "load_enhancer",
+    "speech_score",
 ]

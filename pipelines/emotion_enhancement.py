@@ -1,6 +1,6 @@
 """Makes the emotion of recorded speech clearer, or another one, and keeps words and voice.
 
-This file is copied to the Hub with the models, with its sibling `audio_inputs.py`; it imports
+This file is copied to the Hub with the models, with the siblings that it imports; it imports
 nothing else of this project.
 """
 
@@ -25,15 +25,13 @@ from diffusers import (
 )
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
+from transformers.dynamic_module_utils import get_relative_import_files
 
-from .audio_inputs import read_audio, resample, to_mono
+from .audio_inputs import Entry, check_rate, list_recordings, read_recording
 from .emotion_enhancement_task import CONFIG
+from .enhancement_checks import check_seconds, check_settings, generators_each, one_each
 
-INJECTIONS = ("noise", "inversion")
-ANCHORS = ("source", "no_emotion")
 NO_EMOTION: dict[str, Any] = {"intensity": 0.0, "guidance_scale": 1.0}
-OUTPUT_TYPES = ("wav", "mel")
-VOCODERS = ("griffin_lim", "source_filter", "hifigan")
 # Steps that DDIM can go both ways.
 INVERTIBLE = {"timestep_spacing": "leading"}
 LIBRARIES = ("diffusers", "transformers")
@@ -76,7 +74,7 @@ class _Settings:
     injection: str
     anchor: str = "source"
     num_noises: int = 1
-    callback: Callable[..., Any] | None = None
+    callback_on_step_end: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +183,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         anchor: str = "no_emotion",
         num_noises: int = 4,
         reference: Any = None,
+        reference_corpus: str | Sequence[str | None] | None = None,
         vocoder: str = "griffin_lim",
         hifigan: Any = None,
         output_type: str = "wav",
@@ -196,7 +195,8 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         Args:
             audio: One recording or a list of them: a path, URL, bytes, array, mapping or dataset
                 row, as the classification pipeline takes them.
-            sampling_rate: Rate of arrays in Hz; the model's own when not given.
+            sampling_rate: Rate in Hz of arrays that come without one; the model's own when not
+                given.
             emotion: The target, one for all or one per recording. `None` enhances the emotion that
                 the recogniser hears.
             corpus: Whose statistics to normalise with, if the feature extractor knows several; one
@@ -217,7 +217,11 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 computation again.
             num_noises: Noises that are injected, each for itself, and whose changes are averaged:
                 what they have in common is the emotion's, the rest is chance. Inversion draws none.
-            reference: Recordings whose style is taken instead of the recordings' own.
+            reference: Recordings whose style is taken instead of the recordings' own: one for
+                all, or one per recording.
+            reference_corpus: Whose statistics to normalise the references with, one for all or one
+                per reference. When not given, `corpus` where that is one for all, otherwise those
+                of recordings of unknown origin.
             vocoder: `"griffin_lim"`, `"source_filter"` or `"hifigan"`.
             hifigan: Vocoder model for `"hifigan"`.
             output_type: `"wav"`, or `"mel"` for spectrograms only.
@@ -226,8 +230,11 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 each step; may return a dictionary with other latents.
 
         Raises:
-            ValueError: An unknown emotion, corpus, vocoder or option, numbers out of range, or a
-                recording that cannot be read, is empty or holds NaN.
+            ValueError: An unknown emotion, corpus, vocoder or option, numbers out of range or of
+                another type, a scheduler that cannot step so, or a recording that cannot be read,
+                is empty or holds NaN. Nothing has been computed then.
+            TypeError: A recording of another type.
+            OSError: A file that is not there, or an address that does not answer.
         """
         settings = _Settings(
             strength,
@@ -239,24 +246,37 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             num_noises,
             callback_on_step_end,
         )
-        _check(settings, output_type)
-        _check_vocoder(vocoder, hifigan)
-        waves = self.read(audio, sampling_rate)
-        if isinstance(generator, list) and len(generator) != len(waves):
-            raise ValueError(f"Got {len(generator)} generators, expected 1 or {len(waves)}")
-        corpora = _one_each(corpus, len(waves), "corpora")
+        others = {"vocoder": vocoder, "hifigan": hifigan, "output_type": output_type}
+        check_settings(self.scheduler, **vars(settings), **others)
+        entries = self._entries(audio, sampling_rate)
+        given = self._names(emotion, len(entries), "emotions")
+        corpora = self._names(corpus, len(entries), "corpora")
+        generators = generators_each(generator, len(entries))
+        references: list[Entry] = []
+        if reference is not None:
+            references = self._references(reference, sampling_rate, len(entries))
+        if reference_corpus is None and isinstance(corpus, str):
+            reference_corpus = corpus
+        their_corpora = self._names(reference_corpus, len(references), "corpora")
+        waves = self._read(entries, sampling_rate)
         features = [self._features(w, c) for w, c in zip(waves, corpora, strict=True)]
-        emotions = self._targets(emotion, features)
+        their_waves = self._read(references, sampling_rate)
+        theirs = [self._features(w, c) for w, c in zip(their_waves, their_corpora, strict=True)]
+        emotions = [
+            self._recognise(x) if name is None else name
+            for name, x in zip(given, features, strict=True)
+        ]
         sources = [self._log_mel(x, c) for x, c in zip(features, corpora, strict=True)]
-        styles = self._styles(features, reference, sampling_rate, corpora)
-        changes = self._changes(features, sources, styles, emotions, generator, settings)
+        styles = [self._encode_style(x) for x in theirs or features]
+        styles *= len(features) // len(styles)
+        changes = self._changes(features, sources, styles, emotions, generators, settings)
         log_mels = [
             source if change is None else self._log_mel(x + change.cpu(), c)
             for source, x, change, c in zip(sources, features, changes, corpora, strict=True)
         ]
         audios: list[np.ndarray] = []
         if output_type == "wav":
-            audios = self._vocode(log_mels, waves, vocoder, hifigan, generator)
+            audios = self._vocode(log_mels, waves, vocoder, hifigan, generators)
         self.maybe_free_model_hooks()
         rate = self.feature_extractor.sampling_rate
         return EmotionEnhancementOutput(audios, log_mels, emotions, rate)
@@ -283,10 +303,13 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             ValueError: As for a call, or `seconds` outside 0 to 10.
         """
         settings = _Settings(1.0, guidance_scale, intensity, num_inference_steps, "noise")
-        _check(settings, output_type)
-        if not 0 < seconds <= WINDOW_SECONDS:
-            raise ValueError(f"Bad seconds {seconds}, expected more than 0 and up to 10")
-        style = self._style(self.read(reference, sampling_rate)[0], corpus)
+        check_settings(self.scheduler, **vars(settings), output_type=output_type)
+        check_seconds(seconds, WINDOW_SECONDS)
+        self.emotion_encoder.index(emotion)
+        self._names(corpus, 1, "corpora")
+        (generator,) = generators_each(generator, 1)
+        (wave,) = self._read(self._references(reference, sampling_rate, 1), sampling_rate)
+        style = self._encode_style(self._features(wave, corpus))
         rate = self.feature_extractor.sampling_rate
         frames = self.feature_extractor.num_frames(round(seconds * rate))
         window = self._empty_window(frames, style, self.emotion_encoder.index(emotion), generator)
@@ -308,15 +331,17 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
     ) -> EmotionEnhancementOutput:
         """Recordings through the autoencoder alone: what its latents can hold.
 
-        Arguments as of a call; no emotion is aimed at.
+        Arguments and errors as of a call; no emotion is aimed at.
         """
+        check_settings(self.scheduler, num_inference_steps=1, vocoder=vocoder)
+        self._names(corpus, 1, "corpora")
         waves = self.read(audio, sampling_rate)
         log_mels = []
         for wave in waves:
             features = self._features(wave, corpus)
             mel = self._decode(self._encode(self._pad(features)[None]))[0, : len(features)]
             log_mels.append(self._log_mel(mel.cpu(), corpus))
-        audios = self._vocode(log_mels, waves, vocoder, None, None)
+        audios = self._vocode(log_mels, waves, vocoder, None, [None] * len(waves))
         return EmotionEnhancementOutput(audios, log_mels, [], self.feature_extractor.sampling_rate)
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
@@ -352,20 +377,60 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         Raises:
             ValueError: A recording that cannot be read, is empty or holds NaN.
         """
+        return self._read(self._entries(audio, sampling_rate), sampling_rate)
+
+    def calibrate(
+        self,
+        recordings: Any,
+        *,
+        name: str,
+        speakers: Sequence[str] | None = None,
+        sampling_rate: int | None = None,
+    ) -> None:
+        """Keep the statistics of unlabelled recordings of one room, or of one voice, under a name.
+
+        `corpus=name` uses them, and `save_pretrained` keeps them.
+
+        Args:
+            recordings: A list of recordings, as a call takes them.
+            name: What to call the statistics; those of that name before are replaced.
+            speakers: Speaker of each recording; each gets statistics under `name/speaker` as well.
+            sampling_rate: Rate in Hz of arrays that come without one; the model's when not given.
+
+        Raises:
+            ValueError: No name, no recordings, not one speaker for each of them, or a recording
+                that cannot be read, is empty or holds NaN.
+        """
+        waves = [wave.numpy() for wave in self.read(recordings, sampling_rate)]
         rate = self.feature_extractor.sampling_rate
-        recordings = audio if isinstance(audio, list) else [audio]
-        if recordings and isinstance(recordings[0], float):
-            recordings = [np.asarray(recordings, dtype=np.float32)]
-        waves = []
-        for i, recording in enumerate(recordings):
-            samples, given = read_audio(recording, sampling_rate or rate)
-            wave = to_mono(samples)
-            if wave.numel() == 0 or not torch.isfinite(wave).all():
-                raise ValueError(f"Recording {i} is empty or holds NaN, expected finite samples")
-            waves.append(resample(wave, given, rate))
-        if not waves:
-            raise ValueError("Got no recordings, expected at least one")
-        return waves
+        self.feature_extractor.calibrate(waves, rate, name=name, speakers=speakers)
+
+    def _entries(self, audio: Any, sampling_rate: Any) -> list[Entry]:
+        """One recording or several, checked as far as that takes no decoding."""
+        if sampling_rate is not None:
+            check_rate(sampling_rate)
+        return list_recordings(audio, sampling_rate)
+
+    def _references(self, reference: Any, sampling_rate: Any, count: int) -> list[Entry]:
+        """One reference for all, or one for each of so many recordings."""
+        entries = self._entries(reference, sampling_rate)
+        if len(entries) not in (1, count):
+            raise ValueError(f"Got {len(entries)} references, expected 1 or {count}")
+        return entries
+
+    def _read(self, entries: Sequence[Entry], sampling_rate: Any) -> list[torch.Tensor]:
+        rate = self.feature_extractor.sampling_rate
+        return [read_recording(entry, rate, sampling_rate) for entry in entries]
+
+    def _names(self, given: Any, count: int, kind: str) -> list[str | None]:
+        """Emotions or corpora, one per recording, all of which the model knows."""
+        names = one_each(given, count, kind)
+        for name in filter(None, names):
+            if kind == "emotions":
+                self.emotion_encoder.index(name)
+            elif name not in (known := self.feature_extractor.corpus_statistics):
+                raise ValueError(f"Bad corpus {name!r}, expected one of {sorted(known)} or None")
+        return names
 
     def _features(self, wave: torch.Tensor, corpus: str | None) -> torch.Tensor:
         """Z-scored log-mels `(frames, n_mels)` of a waveform of any length."""
@@ -375,45 +440,16 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
     def _log_mel(self, features: torch.Tensor, corpus: str | None) -> torch.Tensor:
         return self.feature_extractor.denormalize(features, corpus)
 
-    def _targets(
-        self, emotion: str | Sequence[str | None] | None, features: Sequence[torch.Tensor]
-    ) -> list[str]:
-        """The emotion of each recording, asked of the recogniser where none is given."""
-        given = _one_each(emotion, len(features), "emotions")
-        for name in filter(None, given):
-            self.emotion_encoder.index(name)
-        return [
-            self._recognise(x) if name is None else name
-            for name, x in zip(given, features, strict=True)
-        ]
-
     def _recognise(self, features: torch.Tensor) -> str:
         longest = self.feature_extractor.max_frames
-        logits = self.classifier(features[None, :longest].to(self._execution_device)).logits
+        features = features[None, :longest].to(self._execution_device, self.classifier.dtype)
+        logits = self.classifier(features).logits
         return self.classifier.config.id2label[int(logits.argmax())]
-
-    def _styles(
-        self,
-        features: Sequence[torch.Tensor],
-        reference: Any,
-        sampling_rate: int | None,
-        corpora: Sequence[str | None],
-    ) -> list[torch.Tensor]:
-        """Style tokens for each recording; one reference serves all."""
-        if reference is None:
-            return [self._encode_style(x) for x in features]
-        waves = self.read(reference, sampling_rate)
-        if len(waves) not in (1, len(features)):
-            raise ValueError(f"Got {len(waves)} references, expected 1 or {len(features)}")
-        styles = [self._style(w, c) for w, c in zip(waves, corpora, strict=False)]
-        return styles * (len(features) // len(styles))
-
-    def _style(self, wave: torch.Tensor, corpus: str | None) -> torch.Tensor:
-        return self._encode_style(self._features(wave, corpus))
 
     def _encode_style(self, features: torch.Tensor) -> torch.Tensor:
         longest = self.feature_extractor.max_frames
-        return self.style_encoder(features[None, :longest].to(self._execution_device))[0]
+        features = features[None, :longest].to(self._execution_device, self.style_encoder.dtype)
+        return self.style_encoder(features)[0]
 
     def _changes(
         self,
@@ -421,7 +457,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         sources: Sequence[torch.Tensor],
         styles: Sequence[torch.Tensor],
         emotions: Sequence[str],
-        generator: torch.Generator | list[torch.Generator] | None,
+        generators: Sequence[torch.Generator | None],
         settings: _Settings,
     ) -> Sequence[torch.Tensor | None]:
         """What denoising changes of each recording's features, `(frames, n_mels)`."""
@@ -430,10 +466,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         changes = [torch.zeros_like(x, device=self._execution_device) for x in features]
         windows: list[_Window] = []
         for i, (x, source) in enumerate(zip(features, sources, strict=True)):
-            own = generator[i] if isinstance(generator, list) else generator
             emotion = self.emotion_encoder.index(emotions[i])
             for _ in range(_noises_to_draw(settings)):
-                windows += self._windows(i, x, source, styles[i], emotion, own)
+                windows += self._windows(i, x, source, styles[i], emotion, generators[i])
         weights = [torch.zeros(len(x), 1, device=self._execution_device) for x in features]
         for group in _batches(windows, self._frames(BATCH_SECONDS)):
             for window, change in zip(group, self._change(group, settings), strict=True):
@@ -566,8 +601,8 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 prediction, nothing_said = prediction.chunk(2)
                 prediction = nothing_said + settings.guidance_scale * (prediction - nothing_said)
             latents = scheduler.step(prediction, t, latents, **options).prev_sample
-            if settings.callback is not None:
-                given = settings.callback(self, i, t, {"latents": latents})
+            if settings.callback_on_step_end is not None:
+                given = settings.callback_on_step_end(self, i, t, {"latents": latents})
                 latents = (given or {}).get("latents", latents)
         return latents
 
@@ -623,14 +658,12 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         waves: Sequence[torch.Tensor],
         method: str,
         hifigan: Any,
-        generator: torch.Generator | list[torch.Generator] | None,
+        generators: Sequence[torch.Generator | None],
     ) -> list[np.ndarray]:
-        audios = []
-        for i, (log_mel, wave) in enumerate(zip(log_mels, waves, strict=True)):
-            own = generator[i] if isinstance(generator, list) else generator
-            sound = self.vocoder(log_mel, wave, method=method, hifigan=hifigan, generator=own)
-            audios.append(sound.cpu().numpy())
-        return audios
+        return [
+            self.vocoder(log_mel, wave, method=method, hifigan=hifigan, generator=own).cpu().numpy()
+            for log_mel, wave, own in zip(log_mels, waves, generators, strict=True)
+        ]
 
 
 def content_envelope(log_mel: torch.Tensor) -> torch.Tensor:
@@ -656,39 +689,6 @@ def fold_frames(envelope: torch.Tensor, stride: int) -> torch.Tensor:
     """Neighbouring frames as channels: `(frames, bands)` to `(stride, bands, frames / stride)`."""
     frames, bands = envelope.shape
     return envelope.reshape(frames // stride, stride, bands).permute(1, 2, 0).contiguous()
-
-
-def _one_each(given: Any, count: int, name: str) -> list[str | None]:
-    """One entry per recording from one for all, or from a sequence of them."""
-    entries = [given] * count if given is None or isinstance(given, str) else list(given)
-    if len(entries) != count:
-        raise ValueError(f"Got {len(entries)} {name}, expected 1 or {count}")
-    return entries
-
-
-def _check(settings: _Settings, output_type: str) -> None:
-    if not 0 <= settings.strength <= 1:
-        raise ValueError(f"Bad strength {settings.strength}, expected 0 to 1")
-    for name in ("num_inference_steps", "num_noises"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"Bad {name} {getattr(settings, name)}, expected 1 or more")
-    for name in ("guidance_scale", "intensity"):
-        if not (math.isfinite(getattr(settings, name)) and getattr(settings, name) >= 0):
-            raise ValueError(f"Bad {name} {getattr(settings, name)}, expected 0 or more")
-    if settings.injection not in INJECTIONS:
-        raise ValueError(f"Bad injection '{settings.injection}', expected one of {INJECTIONS}")
-    if settings.anchor not in ANCHORS:
-        raise ValueError(f"Bad anchor '{settings.anchor}', expected one of {ANCHORS}")
-    if output_type not in OUTPUT_TYPES:
-        raise ValueError(f"Bad output_type '{output_type}', expected one of {OUTPUT_TYPES}")
-
-
-def _check_vocoder(method: str, hifigan: Any) -> None:
-    """Before anything is denoised, not after it."""
-    if method not in VOCODERS:
-        raise ValueError(f"Bad vocoder '{method}', expected one of {VOCODERS}")
-    if method == "hifigan" and hifigan is None:
-        raise ValueError("Got vocoder 'hifigan' without hifigan, expected a model for it")
 
 
 def _steps_to_run(settings: _Settings) -> int:
@@ -734,13 +734,7 @@ def _fade(frames: int, overlap: int) -> torch.Tensor:
 
 def _copy_code(kind: type, folder: Path) -> None:
     """Copy the file of a class, and the siblings that it imports, into a folder."""
-    source = Path(inspect.getfile(kind))
-    for file in (source, *_siblings(source)):
+    source = inspect.getfile(kind)
+    for file in map(Path, (source, *get_relative_import_files(source))):
         if file.resolve() != (folder / file.name).resolve():
             shutil.copyfile(file, folder / file.name)
-
-
-def _siblings(source: Path) -> list[Path]:
-    lines = source.read_text(encoding="utf-8").splitlines()
-    names = [line.split()[1][1:] for line in lines if line.startswith("from .")]
-    return [source.with_name(f"{name}.py") for name in names]

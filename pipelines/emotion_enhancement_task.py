@@ -1,14 +1,24 @@
 """`pipeline("emotion-enhancement")`: the enhancer as a transformers pipeline.
 
-This file is copied to the Hub with the models, hence it imports nothing of this project.
+This file is copied to the Hub with the models, with its sibling `audio_inputs.py`; it imports
+nothing else of this project.
 """
 
+import inspect
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
 from transformers import Pipeline, PretrainedConfig, PreTrainedModel
 
+from .audio_inputs import Entry, as_entries, naming
+
+# What transformers' loaders hand on for themselves.
+TRANSFORMERS_OPTIONS = (
+    *("config", "adapter_kwargs", "code_revision", "_from_auto", "_from_pipeline", "_commit_hash"),
+)
+LOADING_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies")
 # What `save_pretrained` of the diffusion pipeline writes as `config.json` beside its own index.
 CONFIG = {
     "model_type": "emotion-enhancer",
@@ -46,11 +56,25 @@ class EmotionEnhancerModel(PreTrainedModel):
         self.unet = enhancer.unet
 
     @classmethod
-    def from_pretrained(cls, folder: str, *args: Any, **kwargs: Any) -> "EmotionEnhancerModel":
-        """Load the diffusion pipeline of a folder or Hub id; other arguments are not used."""
-        enhancer = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+    def from_pretrained(
+        cls, folder: str | Path, *args: Any, **kwargs: Any
+    ) -> "EmotionEnhancerModel":
+        """Load the diffusion pipeline of a folder or Hub id.
+
+        Arguments are those of `DiffusionPipeline.from_pretrained`: code of the folder is run only
+        with `trust_remote_code=True`.
+        """
+        options = {name: kwargs[name] for name in kwargs if name not in TRANSFORMERS_OPTIONS}
+        dtype = options.pop("dtype", options.pop("torch_dtype", None))
+        if isinstance(dtype, torch.dtype):
+            options["torch_dtype"] = dtype
+        enhancer = DiffusionPipeline.from_pretrained(folder, **options)
         enhancer.set_progress_bar_config(disable=True)
         return cls(EmotionEnhancerConfig(), enhancer)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save the diffusion pipeline, whose folder is also that of this model."""
+        self.enhancer.save_pretrained(save_directory, **kwargs)
 
     def to(self, *args: Any, **kwargs: Any) -> "EmotionEnhancerModel":
         """Move all components."""
@@ -74,18 +98,42 @@ class EmotionEnhancementTask(Pipeline):
     _load_image_processor = False
     _load_tokenizer = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs = {name: kwargs[name] for name in kwargs if name not in LOADING_ARGUMENTS}
+        super().__init__(*args, **kwargs)
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Enhance one recording, or a list, dataset or generator of recordings, one at a time.
+
+        Raises:
+            ValueError: As the diffusion pipeline, or another `batch_size` than 1. In a list it
+                names the place of the recording.
+            TypeError: An input of another type, or an unknown argument.
+            OSError: A file that is not there, or an address that does not answer.
+        """
+        if kwargs.get("batch_size", 1) not in (None, 1):
+            raise ValueError(
+                f"Bad batch_size {kwargs['batch_size']!r}, expected 1: recordings are enhanced one "
+                "at a time here, and together by the diffusion pipeline"
+            )
+        return super().__call__(as_entries(inputs, kwargs.get("sampling_rate")), **kwargs)
+
     def _sanitize_parameters(
         self, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        known = list(inspect.signature(type(self.model.enhancer).__call__).parameters)[2:]
+        if unknown := sorted(set(kwargs) - set(known)):
+            raise TypeError(f"Bad arguments {unknown}, expected some of {sorted(known)}")
         return {}, kwargs, {}
 
-    def preprocess(self, inputs: Any) -> dict[str, Any]:
+    def preprocess(self, inputs: Entry) -> dict[str, Any]:
         """Recordings are read by the diffusion pipeline."""
-        return {"audio": inputs}
+        return {"entry": inputs}
 
     def _forward(self, model_inputs: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        with torch.no_grad():
-            output = self.model(model_inputs["audio"], **kwargs)
+        entry = model_inputs["entry"]
+        with torch.no_grad(), naming(entry):
+            output = self.model(entry.recording, **kwargs)
         return {
             "audio": output.audios[0],
             "sampling_rate": output.sampling_rate,

@@ -1,7 +1,9 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
+import soundfile
 from datasets import load_dataset
 from toy_enhancer import EMOTIONS, get_dummy_components
 
@@ -33,6 +35,7 @@ def enhance(model, source, tmp_path):
     def run(*arguments, output="enhanced"):
         folder = tmp_path / output
         given = ["--model", str(model), "--dataset", str(source), "--output_dir", str(folder)]
+        # Of an option given twice the last one counts.
         enhance_dataset.main([*given, *QUICK, *arguments])
         return folder
 
@@ -87,6 +90,81 @@ def test_shards_of_other_settings_are_not_mixed(enhance):
         enhance("--guidance_scale", "2.5")
 
 
+@pytest.fixture
+def recordings(tmp_path):
+    """A folder of plain recordings, two spoken and one of hiss."""
+    folder = tmp_path / "recordings"
+    (folder / "inner").mkdir(parents=True)
+    corpus = load_corpus("toy_emotions", speakers=1, repetitions=1)
+    for i, name in enumerate(("a.wav", "inner/b.flac")):
+        soundfile.write(folder / name, *decode_audio(corpus[i]["audio"]))
+    hiss = 0.1 * np.random.default_rng(0).standard_normal(16_000)
+    soundfile.write(folder / "hiss.wav", hiss, 16_000)
+    (folder / "notes.txt").write_text("not a recording")
+    return folder
+
+
+def test_a_folder_of_recordings(enhance, recordings, capsys):
+    arguments = ("--dataset", str(recordings), "--emotion", "guess", "--shard_size", "2")
+    folder = enhance(*arguments)
+    said = "1 of 3 recordings were left out, since their speech score is below 0.5: hiss.wav"
+    assert said in capsys.readouterr().out
+    assert said in (folder / "README.md").read_text()
+    assert read(folder)["file"] == ["a.wav", "inner/b.flac"]
+    whole = read(enhance(*arguments, "--min_speech", "0", output="whole"))
+    assert whole["file"] == ["a.wav", "hiss.wav", "inner/b.flac"]
+
+
+def test_a_folder_without_speech_or_recordings(enhance, tmp_path, recordings):
+    hiss = tmp_path / "hiss"
+    hiss.mkdir()
+    with pytest.raises(ValueError, match=r"Bad dataset '.*hiss' without recordings, .*'\.wav'"):
+        enhance("--dataset", str(hiss), "--emotion", "guess", output="first")
+    (recordings / "hiss.wav").rename(hiss / "hiss.wav")
+    with pytest.raises(ValueError, match="Got no recording with speech"):
+        enhance("--dataset", str(hiss), "--emotion", "guess", output="second")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "error", "message"),
+    [
+        (("--emotion", "joy"), ValueError, "Bad emotion 'joy'"),
+        (("--model", "outputs/gone/model"), (OSError, ValueError), "outputs/gone/model"),
+        (("--num_inference_steps", "2000"), ValueError, "Bad num_inference_steps 2000"),
+        (("--strength", "1.5"), ValueError, "Bad strength 1.5, expected 0 to 1"),
+        (("--vocoder", "robot"), ValueError, "Bad vocoder 'robot', expected one of"),
+    ],
+)
+def test_a_mistaken_call_does_not_claim_the_folder(enhance, tmp_path, mistake, error, message):
+    with pytest.raises(error, match=message):
+        enhance(*mistake)
+    assert not (tmp_path / "enhanced").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--copies", "0", "Bad copies 0, expected 1 or more"),
+        ("--seed", "-1", "Bad seed -1, expected 0 or more"),
+        ("--min_speech", "7", "Bad min_speech 7.0, expected 0 to 1"),
+        ("--strength", "much", "invalid float value: 'much'"),
+    ],
+)
+def test_bad_options(enhance, capsys, option, value, message):
+    with pytest.raises(SystemExit):
+        enhance(option, value)
+    assert message in capsys.readouterr().err
+
+
+def test_code_of_a_model_is_run_only_if_that_is_allowed(enhance, model, tmp_path):
+    trap = shutil.copytree(model, tmp_path / "trap")
+    (trap / "emotion_enhancement.py").write_text("raise RuntimeError('the code was run')")
+    given = ("--model", str(trap), "--emotion", "anger")
+    with pytest.raises(RuntimeError, match="the code was run"):
+        enhance(*given, "--trust_remote_code", output="trusted")
+    assert len(read(enhance(*given))) == 12
+
+
 def test_refuses_an_unknown_emotion_and_a_foreign_folder(enhance, tmp_path):
     with pytest.raises(ValueError, match=r"Bad emotion 'joy', expected one of \['neutral'"):
         enhance("--emotion", "joy")
@@ -94,3 +172,13 @@ def test_refuses_an_unknown_emotion_and_a_foreign_folder(enhance, tmp_path):
     (tmp_path / "taken" / "thesis.txt").write_text("important")
     with pytest.raises(FileExistsError, match="expected one that is empty or new"):
         enhance(output="taken")
+
+
+def test_a_few_recordings_of_the_room_calibrate_all(enhance, recordings):
+    plain = read(enhance("--dataset", str(recordings), "--emotion", "anger", "--min_speech", "0"))
+    settings = ("--emotion", "anger", "--min_speech", "0", "--calibrate", str(recordings))
+    here = read(enhance("--dataset", str(recordings), *settings, output="calibrated"))
+    before, after = (decode_audio(rows[0]["audio"])[0] for rows in (plain, here))
+    assert np.abs(before - after).max() > 1e-3
+    with pytest.raises(ValueError, match="Bad calibrate 'nowhere', expected a folder"):
+        enhance("--dataset", str(recordings), "--calibrate", "nowhere", output="other")

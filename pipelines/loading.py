@@ -1,0 +1,57 @@
+"""An enhancer of a folder or the Hub, with the classes of this package or with its own."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+
+import modeling
+
+from .emotion_enhancement import LIBRARIES, EmotionEnhancementPipeline
+
+
+def load_enhancer(
+    name: str | Path, revision: str | None = None, trust_remote_code: bool = False
+) -> Any:
+    """Load an enhancer; unless that is allowed, no code of a model is run.
+
+    Args:
+        name: Folder or Hub id.
+        revision: Branch, tag or commit on the Hub.
+        trust_remote_code: Run the code that was saved with the model. Without it the weights are
+            loaded into the classes of this package, and of diffusers and transformers.
+
+    Raises:
+        ValueError: A model with classes that this package does not have, without
+            `trust_remote_code`.
+        OSError: No such folder or model, or one that is no enhancer.
+    """
+    if isinstance(name, Path) or Path(name).expanduser().is_dir():
+        name = str(Path(name).expanduser())
+    if trust_remote_code:
+        return DiffusionPipeline.from_pretrained(name, revision=revision, trust_remote_code=True)
+    index = DiffusionPipeline.load_config(name, revision=revision)
+    entries = {key: entry for key, entry in index.items() if not key.startswith("_")}
+    kinds = {key: _known_class(entry[0], entry[1], str(name)) for key, entry in entries.items()}
+    parts = {key: _load(kind, name, key, revision) for key, kind in kinds.items()}
+    return EmotionEnhancementPipeline(**parts)
+
+
+def _known_class(library: str, name: str, model: str) -> type:
+    source = importlib.import_module(library) if library in LIBRARIES else modeling
+    if not isinstance(kind := getattr(source, name, None), type):
+        raise ValueError(
+            f"Bad model '{model}' with code of its own ('{library}.{name}'), expected classes of "
+            "this package, or trust_remote_code for a model whose code you have read"
+        )
+    return kind
+
+
+def _load(kind: Any, name: str | Path, component: str, revision: str | None) -> Any:
+    options: dict[str, Any] = {"subfolder": component, "revision": revision}
+    if issubclass(kind, torch.nn.Module):
+        options["use_safetensors"] = True
+    loaded = kind.from_pretrained(name, **options)
+    return loaded.eval() if isinstance(loaded, torch.nn.Module) else loaded

@@ -1,0 +1,48 @@
+import json
+import shutil
+
+import pytest
+import torch
+from toy_enhancer import get_dummy_components
+
+from pipelines import EmotionEnhancementPipeline, load_enhancer
+
+TRAP = "raise SystemExit('the code was run')"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hub") / "enhancer"
+    EmotionEnhancementPipeline(**get_dummy_components()).save_pretrained(folder)
+    return folder
+
+
+def test_code_of_the_folder_is_run_only_if_that_is_allowed(folder, tmp_path, wave):
+    trap = shutil.copytree(folder, tmp_path / "trap")
+    for file in trap.rglob("*.py"):
+        file.write_text(TRAP)
+    safe = load_enhancer(trap)
+    assert type(safe) is EmotionEnhancementPipeline
+    with pytest.raises(SystemExit, match="the code was run"):
+        load_enhancer(trap, trust_remote_code=True)
+    trusted = load_enhancer(folder, trust_remote_code=True)
+    settings = {"emotion": "anger", "num_inference_steps": 2, "output_type": "mel"}
+    given, expected = (
+        pipe(wave, generator=torch.Generator().manual_seed(0), **settings).log_mels[0]
+        for pipe in (safe, trusted)
+    )
+    torch.testing.assert_close(given, expected)
+
+
+def test_foreign_classes_are_refused(folder, tmp_path):
+    foreign = shutil.copytree(folder, tmp_path / "foreign")
+    index = json.loads((foreign / "model_index.json").read_text())
+    index["vocoder"] = ["nicer", "NicerVocoder"]
+    (foreign / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="'nicer.NicerVocoder'.*trust_remote_code"):
+        load_enhancer(foreign)
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(OSError, match="gone"):
+        load_enhancer(tmp_path / "gone")
