@@ -14,6 +14,7 @@ and `checkpoints/`, from which `--resume` continues as if nothing had happened.
 
 import argparse
 import dataclasses
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from safetensors.torch import load_file, save_file
+from scipy.optimize import minimize_scalar
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import (
@@ -49,6 +52,8 @@ from modeling import (
     EmotionFeatureExtractor,
     EmotionResNetConfig,
     EmotionResNetForAudioClassification,
+    EmotionTransformerFeatureExtractor,
+    EmotionTransformerForAudioClassification,
 )
 from pipelines import EmotionClassificationPipeline
 from training.config import ClassifierConfig, StageConfig, load_config
@@ -60,7 +65,14 @@ from training.data import (
     soft_cross_entropy,
     train_loader,
 )
-from training.features import Features, MelFeatures, WaveformFeatures
+from training.encoder import check_depth, check_train_encoder, freeze_encoder, thaw_encoder
+from training.features import (
+    EncoderFeatures,
+    Features,
+    HiddenStateFeatures,
+    MelFeatures,
+    WaveformFeatures,
+)
 from training.loop import Run, train
 from training.run import (
     add_run_arguments,
@@ -73,6 +85,9 @@ from training.run import (
 )
 from training.state import replace_folder, write_json
 
+# Natural logarithms: scores may become at most five times as sharp or as flat.
+LOG_TEMPERATURES = (-1.6, 1.6)
+TEMPERATURE = "score_temperature"
 STAGE_EMOTIONS = ("six_emotions", "all")
 
 
@@ -104,20 +119,25 @@ class ClassifierRun(Run):
     @property
     def best_weights(self) -> Path:
         """Each stage has its own: a run may resume from a checkpoint of an earlier stage."""
-        return self.folder / f"best-stage-{self.progress.stage}"
+        return self.folder / f"best-stage-{self.progress.stage}.safetensors"
 
     def build_stage(self) -> tuple[nn.Module, DataLoader[Any]]:
         """The model as the stage before left it, and the batches of this one."""
         model = self.bare_model
         if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        stage = self.progress.stage
-        return model, train_loader(self.config, self.corpora, self.features, stage)
+        number = self.progress.stage
+        stage = self.config.stages[number]
+        if stage.train_encoder != "frozen":
+            thaw_encoder(model, stage.train_encoder)
+            self.features = live_features(self)
+        labels = model.config.num_labels
+        return model, train_loader(self.config, self.corpora, self.features, number, labels)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Cross-entropy against class probabilities."""
         labels = batch.pop("labels")
-        return soft_cross_entropy(self.model(**batch).logits[:, : labels.shape[1]], labels)
+        return soft_cross_entropy(self.model(**batch).logits, labels)
 
     def validate(self) -> dict[str, float]:
         """Loss, WA and UA on the validation rows, if any; WA and UA as means over corpora."""
@@ -132,8 +152,13 @@ class ClassifierRun(Run):
 
     def finish_stage(self) -> None:
         """Go on with the best weights of the stage."""
-        saved = type(self.bare_model).from_pretrained(self.best_weights)
-        self.bare_model.load_state_dict(saved.state_dict())
+        self.bare_model.load_state_dict(load_file(self.best_weights))
+        if isinstance(self.features, EncoderFeatures):
+            freeze_encoder(self.bare_model)
+            # Statistics of each corpus are those of the new encoder; of unknown origin, those that
+            # it was trained with.
+            self.features = frozen_features(self.config, self.corpora, self.bare_model)
+            self.features.fit_statistics(self.corpora.fold.train, keep_unknown=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -183,8 +208,14 @@ def check_config(config: ClassifierConfig) -> None:
     for stage in config.stages:
         check_stage(stage, config)
     others = [stage.name for stage in config.stages if stage.emotions != "six_emotions"]
-    if config.model_name_or_path and others:
+    trains = [stage.train_encoder != "frozen" for stage in config.stages]
+    if trains != sorted(trains):
+        raise ValueError("Got a frozen stage after one that trains the encoder, expected it before")
+    pretrained = config.model_name_or_path or config.encoder_name_or_path
+    if pretrained and others:
         raise ValueError(f"Stages {others} train all emotions, expected six for a pretrained model")
+    if config.model_name_or_path and config.encoder_name_or_path:
+        raise ValueError("Got model_name_or_path and encoder_name_or_path, expected one of them")
 
 
 def check_stage(stage: StageConfig, config: ClassifierConfig) -> None:
@@ -198,6 +229,7 @@ def check_stage(stage: StageConfig, config: ClassifierConfig) -> None:
             f"Bad emotions '{stage.emotions}' of stage '{stage.name}', "
             f"expected one of {list(STAGE_EMOTIONS)}"
         )
+    check_train_encoder(stage.train_encoder, config.encoder_name_or_path)
     unknown = sorted(set(stage.corpora) - set(config.corpora))
     if unknown:
         raise ValueError(f"Stage '{stage.name}' names {unknown}, expected {sorted(config.corpora)}")
@@ -208,33 +240,28 @@ def build_run(config: ClassifierConfig, accelerator: Accelerator) -> ClassifierR
     # The caches of `datasets` are written by one process and read by the others.
     with accelerator.main_process_first():
         corpora = load_corpora(config)
-        features = build_features(config, corpora)
+        model = build_model(config, corpora.labels)
+        features = build_features(config, corpora, model)
     run = ClassifierRun(
-        config=config,
-        accelerator=accelerator,
-        corpora=corpora,
-        features=features,
-        model=build_model(config, corpora.labels),
+        config=config, accelerator=accelerator, corpora=corpora, features=features, model=model
     )
-    # Too few recordings for a batch are better refused now than after a stage.
-    for stage in range(len(config.stages)):
-        train_loader(config, corpora, features, stage)
+    # What cannot be trained is better refused now than after a stage.
+    for stage, settings in enumerate(config.stages):
+        if config.encoder_name_or_path is not None:
+            check_depth(settings.train_encoder, max(model.config.layers))
+        train_loader(config, corpora, features, stage, model.config.num_labels)
     return run
 
 
-def build_features(config: ClassifierConfig, corpora: Corpora) -> Features:
-    """Mels for our model, with statistics of the training speakers; waveforms for any other."""
-    if config.model_name_or_path is None:
-        extractor = EmotionFeatureExtractor(**config.feature_extractor)
-        mels = MelFeatures(corpora.dataset, extractor, config.crop_seconds)
-        mels.fit_statistics(corpora.fold.train)
-        return mels
-    extractor = AutoFeatureExtractor.from_pretrained(config.model_name_or_path)
-    return WaveformFeatures(corpora.dataset, extractor, config.crop_seconds)
-
-
 def build_model(config: ClassifierConfig, labels: Sequence[str]) -> PreTrainedModel:
-    """A new EmotionResNet for all labels, or a pretrained classifier with a new head for six."""
+    """New heads on a pretrained encoder, a pretrained classifier, or an EmotionResNet.
+
+    Only the last has heads for all labels of the corpora while it trains.
+    """
+    if config.encoder_name_or_path is not None:
+        return EmotionTransformerForAudioClassification.from_encoder(
+            config.encoder_name_or_path, **_label_maps(EMOTIONS), **config.model
+        )
     if config.model_name_or_path is None:
         settings = EmotionResNetConfig(**config.model, **_label_maps(labels))
         model = EmotionResNetForAudioClassification(settings)
@@ -242,9 +269,52 @@ def build_model(config: ClassifierConfig, labels: Sequence[str]) -> PreTrainedMo
     settings = AutoConfig.from_pretrained(
         config.model_name_or_path, **_label_maps(EMOTIONS), **config.model
     )
+    # In full precision whatever the checkpoint holds: small updates would be rounded away.
     return AutoModelForAudioClassification.from_pretrained(
-        config.model_name_or_path, config=settings, ignore_mismatched_sizes=True
+        config.model_name_or_path,
+        config=settings,
+        ignore_mismatched_sizes=True,
+        dtype=torch.float32,
     )
+
+
+def build_features(config: ClassifierConfig, corpora: Corpora, model: Any) -> Features:
+    """Frames of a frozen encoder, mels, or waveforms, with statistics of the training speakers."""
+    features: MelFeatures | HiddenStateFeatures
+    if config.encoder_name_or_path is not None:
+        features = frozen_features(config, corpora, model)
+    elif config.model_name_or_path is None:
+        extractor = EmotionFeatureExtractor(**config.feature_extractor)
+        features = MelFeatures(corpora.dataset, extractor, config.crop_seconds, config.statistics)
+    else:
+        of_model = AutoFeatureExtractor.from_pretrained(config.model_name_or_path)
+        return WaveformFeatures(corpora.dataset, of_model, config.crop_seconds)
+    features.fit_statistics(corpora.fold.train)
+    return features
+
+
+def frozen_features(config: ClassifierConfig, corpora: Corpora, model: Any) -> HiddenStateFeatures:
+    """What the present encoder hears in every recording, and in degraded copies of them."""
+    assert config.encoder_name_or_path is not None
+    extractor = EmotionTransformerFeatureExtractor.from_encoder(
+        config.encoder_name_or_path, **config.feature_extractor
+    )
+    return HiddenStateFeatures(
+        corpora.dataset,
+        model,
+        extractor,
+        config.crop_seconds,
+        config.statistics,
+        config.copies,
+        config.degradation,
+    )
+
+
+def live_features(run: ClassifierRun) -> EncoderFeatures:
+    """Recordings for an encoder that changes as it trains."""
+    assert isinstance(run.features, (HiddenStateFeatures, EncoderFeatures))
+    extractor, config = run.features.feature_extractor, run.config
+    return EncoderFeatures(run.corpora.dataset, extractor, config.crop_seconds, config.degradation)
 
 
 def validation_scores(
@@ -293,27 +363,56 @@ def predict(run: ClassifierRun, rows: Sequence[int]) -> tuple[np.ndarray, np.nda
     return torch.cat(numbers)[order].numpy(), torch.cat(probabilities)[order].numpy()
 
 
-def save_weights(run: ClassifierRun, folder: Path) -> None:
-    """Save the model under a temporary name and move it."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    run.bare_model.save_pretrained(temporary, state_dict=_contiguous_state(run.bare_model))
-    replace_folder(temporary, folder)
+def save_weights(run: ClassifierRun, file: Path) -> None:
+    """Save all weights under a temporary name and move them."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    # Copies, since safetensors refuses tensors that share memory.
+    state = {name: value.clone() for name, value in _contiguous_state(run.bare_model).items()}
+    save_file(state, temporary)
+    os.replace(temporary, file)
 
 
 def test(run: ClassifierRun) -> None:
     """Test the model on the held-out rows; write the folder for the Hub and the results."""
     if run.progress.stage == 0:
-        run.model = AutoModelForAudioClassification.from_pretrained(run.folder / "model")
-        if isinstance(run.features, MelFeatures):
-            saved = EmotionFeatureExtractor.from_pretrained(run.folder / "model")
-            run.features.feature_extractor = saved
+        load_saved(run)
     elif isinstance(run.bare_model, EmotionResNetForAudioClassification):
         run.model = run.bare_model.select_emotions(EMOTIONS)
     run.model = run.accelerator.prepare_model(run.bare_model, evaluation_mode=True)
+    settings = run.bare_model.config
+    if run.progress.stage and run.corpora.fold.validation and hasattr(settings, TEMPERATURE):
+        settings.score_temperature *= fit_temperature(run)
     rows, probabilities = predict(run, run.corpora.fold.test)
     if run.accelerator.is_main_process:
         write_results(run, rows, probabilities)
     run.accelerator.wait_for_everyone()
+
+
+def fit_temperature(run: ClassifierRun) -> float:
+    """What logits have to be divided by for scores to be probabilities (Guo et al. 2017).
+
+    The one under which what validation speakers said is most likely.
+    """
+    rows, probabilities = predict(run, run.corpora.fold.validation)
+    logits = torch.from_numpy(probabilities).clamp(min=1e-12).log()
+    targets = torch.from_numpy(run.corpora.targets[rows])
+
+    def loss(logarithm: float) -> float:
+        return F.cross_entropy(logits / np.exp(logarithm), targets).item()
+
+    return float(np.exp(minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x))
+
+
+def load_saved(run: ClassifierRun) -> None:
+    """Take the model of an earlier run, and the statistics that were saved with it."""
+    folder = run.folder / "model"
+    run.model = AutoModelForAudioClassification.from_pretrained(folder)
+    if isinstance(run.features, MelFeatures):
+        run.features.feature_extractor = EmotionFeatureExtractor.from_pretrained(folder)
+        run.features.take_statistics()
+    elif isinstance(run.features, HiddenStateFeatures):
+        # Its encoder may have been trained, and hear something else.
+        run.features = frozen_features(run.config, run.corpora, run.model)
 
 
 def write_results(run: ClassifierRun, rows: np.ndarray, probabilities: np.ndarray) -> None:
@@ -374,6 +473,8 @@ def test_records(
 
 def system_name(config: ClassifierConfig) -> str:
     """How results call this model."""
+    if config.encoder_name_or_path is not None:
+        return "emotion-transformer"
     if config.model_name_or_path is None:
         return "emotion-resnet"
     return Path(config.model_name_or_path).name
@@ -403,7 +504,7 @@ def export(run: ClassifierRun, records: Sequence[dict[str, Any]]) -> None:
         corpora=list(run.config.corpora),
         records=records,
         config_summary=config_summary(run.config),
-        base_model=_hub_id(run.config.model_name_or_path),
+        base_model=_hub_id(run.config.model_name_or_path or run.config.encoder_name_or_path),
     )
     card.save(temporary / "README.md")
     replace_folder(temporary, folder)

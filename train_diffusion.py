@@ -38,7 +38,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from datasets_scripts import EMOTIONS
-from evaluation import enhancer_card, plot_enhancement, plot_losses
+from evaluation import plot_enhancement, plot_losses
 from modeling import (
     EmotionEncoder,
     EmotionFeatureExtractor,
@@ -49,7 +49,8 @@ from modeling import (
 )
 from pipelines import EmotionEnhancementPipeline
 from training.config import DiffusionConfig, DiffusionStageConfig, load_config
-from training.data import Batch, Corpora, load_corpora
+from training.data import Batch, Corpora, check_batch_size, load_corpora
+from training.enhancer_card import STAGES, write_enhancer_card
 from training.features import MelFeatures
 from training.latents import (
     TIMESTEP_QUARTERS,
@@ -73,7 +74,6 @@ from training.run import (
 )
 from training.state import replace_folder
 
-AUTOENCODER, DENOISER = STAGES = ("autoencoder", "denoiser")
 # What must agree between the runs of the recogniser and of the enhancer.
 SHARED_SETTINGS = ("protocol", "fold", "seed")
 CONTENT_CHANNELS_PER_FRAME = 1
@@ -151,7 +151,7 @@ class DiffusionRun(Run):
     @property
     def in_autoencoder(self) -> bool:
         """Whether the autoencoder is trained now."""
-        return self.stage_name == AUTOENCODER
+        return self.stage_name == "autoencoder"
 
     def build_stage(self) -> tuple[nn.Module, DataLoader[Any]]:
         """A new network and its batches."""
@@ -174,7 +174,7 @@ class DiffusionRun(Run):
 
     def finish_stage(self) -> None:
         """Go on with the averaged weights."""
-        self.average.swap_in(list(self.bare_model.parameters()))
+        self.average.swap(self.bare_model)
         if self.in_autoencoder:
             self.vae = self.bare_model.vae.eval()
             set_scale(self)
@@ -272,6 +272,8 @@ def build_run(config: DiffusionConfig, accelerator: Accelerator) -> DiffusionRun
         features = MelFeatures(corpora.dataset, extractor, config.denoiser.crop_seconds)
     vae = build_vae(config)
     check_lengths(corpora, features, latent_stride(vae))
+    # Better refused now than after the autoencoder's stage.
+    check_batch_size(config, corpora.six_emotions_train_rows)
     scheduler = DDPMScheduler(clip_sample=False, **config.scheduler)
     return DiffusionRun(
         config=config,
@@ -333,9 +335,11 @@ def build_denoiser(run: DiffusionRun) -> Denoiser:
 def build_autoencoder_stage(run: DiffusionRun) -> tuple[Autoencoder, DataLoader[Any]]:
     """The autoencoder and its batches."""
     set_seed(run.config.seed)
-    examples = AutoencoderExamples(run.features, run.config, run.vae)
+    training = AutoencoderExamples(run.features, run.config, run.vae)
+    validation = AutoencoderExamples(run.features, run.config, run.vae, training=False)
     model = Autoencoder(run.vae, run.config.delta_weight, run.config.kl_weight)
-    return model, build_batches(run, examples, examples)
+    # It is told nothing: recordings of other emotions than the six are as good as any.
+    return model, build_batches(run, training, validation, run.corpora.fold.train)
 
 
 def build_denoiser_stage(run: DiffusionRun) -> tuple[Denoiser, DataLoader[Any]]:
@@ -344,26 +348,21 @@ def build_denoiser_stage(run: DiffusionRun) -> tuple[Denoiser, DataLoader[Any]]:
     run.vae.eval().requires_grad_(False)
     set_seed(run.config.seed + 1)
     denoiser = build_denoiser(run)
-    scale, moments = run.vae.config.scaling_factor, {}
-    for row, moment in encode_moments(run.vae, run.features, known_rows(run)):
-        moments[row] = moment * scale
-    vectors = emotion_vectors(run)
-    rows = torch.tensor([row for row in run.corpora.fold.train if target(run, row) < len(EMOTIONS)])
-    labels = torch.tensor([target(run, int(row)) for row in rows])
+    rows = run.corpora.six_emotions_train_rows
+    vectors = emotion_vectors(run, [*rows, *run.corpora.fold.validation])
+    labels = torch.tensor([target(run, row) for row in rows])
     denoiser.emotion_encoder.set_prototypes(vectors[rows], labels)
-    train_rows = {row: moments[row] for row in run.corpora.fold.train}
-    validation_rows = {row: moments[row] for row in run.corpora.fold.validation}
-    common = (run.config, latent_stride(run.vae), run.scheduler.config.num_train_timesteps)
-    training = DenoiserExamples(run.features, run.corpora, train_rows, vectors, *common)
-    validation = DenoiserExamples(
-        run.features, run.corpora, validation_rows, vectors, *common, training=False
-    )
-    return denoiser, build_batches(run, training, validation)
+    common = (vectors, run.config, latent_stride(run.vae), run.scheduler.config.num_train_timesteps)
+    training = DenoiserExamples(run.features, run.corpora, scaled_moments(run, rows), *common)
+    moments = scaled_moments(run, run.corpora.fold.validation)
+    validation = DenoiserExamples(run.features, run.corpora, moments, *common, training=False)
+    return denoiser, build_batches(run, training, validation, rows)
 
 
-def known_rows(run: DiffusionRun) -> list[int]:
-    """Rows that a run may look at: nobody who is tested."""
-    return [*run.corpora.fold.train, *run.corpora.fold.validation]
+def scaled_moments(run: DiffusionRun, rows: Sequence[int]) -> dict[int, torch.Tensor]:
+    """Mean and deviation of the latents of each row, as diffusion wants them."""
+    scale = run.vae.config.scaling_factor
+    return {row: moment * scale for row, moment in encode_moments(run.vae, run.features, rows)}
 
 
 def target(run: DiffusionRun, row: int) -> int:
@@ -372,25 +371,27 @@ def target(run: DiffusionRun, row: int) -> int:
 
 
 @torch.no_grad()
-def emotion_vectors(run: DiffusionRun) -> torch.Tensor:
-    """The classifier's embeddings `(rows, size)`; zeros for those who are tested."""
+def emotion_vectors(run: DiffusionRun, rows: Sequence[int]) -> torch.Tensor:
+    """The classifier's embeddings of some rows, `(all rows, size)`; zeros for the others."""
     classifier = run.classifier.to(run.accelerator.device)
     vectors = torch.zeros(len(run.corpora.targets), classifier.config.embedding_dim)
-    for row in known_rows(run):
+    for row in rows:
         features = torch.from_numpy(run.features.load(row))[None].to(classifier.device)
         vectors[row] = classifier(features).embeddings[0].cpu()
     return vectors
 
 
-def build_batches(run: DiffusionRun, training: Any, validation: Any) -> DataLoader[Any]:
-    """Training batches of the current stage; those of validation are left in `run`."""
+def build_batches(
+    run: DiffusionRun, training: Any, validation: Any, rows: Sequence[int]
+) -> DataLoader[Any]:
+    """Batches of `rows` for the current stage; those of validation are left in `run`."""
     stage, stride = getattr(run.config, run.stage_name), latent_stride(run.vae)
     # Every process computes all of validation: it is short, and so there is nothing to gather.
     run.validation = list(
         validation_batches(validation, run.config, stage, run.corpora, run.features, stride)
     )
     return bucket_loader(
-        training, run.config, stage, run.progress.stage, run.corpora, run.features, stride
+        training, run.config, stage, run.progress.stage, run.corpora, rows, run.features, stride
     )
 
 
@@ -503,26 +504,10 @@ def export(run: DiffusionRun) -> None:
     for module in (run.vae, run.bare_model):
         module.to(memory_format=torch.contiguous_format)
     pipe.save_pretrained(temporary)
-    card = enhancer_card(
-        model_name=run.config.hub_model_id or run.folder.name,
-        corpora=list(run.config.corpora),
-        history=run.progress.history,
-        config_summary=config_summary(run.config),
-    )
-    card.save(temporary / "README.md")
+    # Nobody has heard it yet: `benchmarks.enhancement` adds what judges say.
+    write_enhancer_card(temporary, run.config, run.progress.history)
     replace_folder(temporary, run.folder / "model")
     plot_losses(run.progress.history, run.folder / "plots" / "losses.png")
-
-
-def config_summary(config: DiffusionConfig) -> dict[str, Any]:
-    """What a reader of the card wants to know of the settings; no paths."""
-    return {
-        "protocol": config.protocol,
-        "fold": config.fold,
-        "seed": config.seed,
-        "epochs": ", ".join(f"{name} {getattr(config, name).epochs}" for name in STAGES),
-        "batch size": config.batch_size * config.gradient_accumulation_steps,
-    }
 
 
 def _distance(decoded: torch.Tensor, image: torch.Tensor, delta_weight: float) -> torch.Tensor:

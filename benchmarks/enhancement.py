@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from scipy.stats import bootstrap
 from tqdm.auto import tqdm
 
@@ -44,12 +45,15 @@ from evaluation import (
     write_records,
 )
 from evaluation.preservation import preservation_metrics
-from evaluation.results import PANEL
+from evaluation.results import Provenance
+from evaluation.tables import PANEL
 from pipelines import (
     ENHANCEMENT_SETTINGS,
     EmotionEnhancementPipeline,
     add_enhancement_arguments,
 )
+from training.config import DiffusionConfig, from_dict
+from training.enhancer_card import write_enhancer_card
 from training.state import write_json
 
 from .panel import (
@@ -70,7 +74,7 @@ CONDITIONS = (
     "original",
     "vocoder_only",
     "autoencoder_only",
-    "no_emotion",
+    "unconditional",
     "wrong_emotion",
     "enhanced",
     "level_matched",
@@ -99,17 +103,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every run, then write the records of all that are finished."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
-    for run in [] if options.collect_only else options.runs:
-        fold = load_fold(run, options.work)
-        panel = Panel.of(fold, options.seed)
-        (try_settings if options.trade_off else measure)(fold, panel, options)
-    command = ["-m", "benchmarks.enhancement", *arguments]
+    options.command = ["-m", "benchmarks.enhancement", *arguments]
+    for run in options.runs:
+        claim(run, options)
+        if not options.collect_only:
+            fold = load_fold(run, options.work)
+            panel = Panel.of(fold, options.seed)
+            (try_settings if options.trade_off else measure)(fold, panel, options)
     folders = [options.work / Path(run).name for run in options.runs]
-    made_by = provenance(options.seed, seconds_of(folders, options), command)
     if options.trade_off:
-        write_trade_off(folders, options, dict(made_by))
-    else:
-        write_records(options.output, collect(folders, made_by))
+        write_trade_off(folders, options)
+        return
+    write_records(options.output, collect(folders))
+    for run, folder in zip(options.runs, folders, strict=True):
+        update_card(Path(run), collect([folder]))
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -148,7 +155,7 @@ def make_condition(
         return clips.waves, clips.emotions
     if condition == "vocoder_only":
         options = {"strength": 0.0}
-    elif condition == "no_emotion":
+    elif condition == "unconditional":
         options = {"intensity": 0.0, "guidance_scale": 1.0, "anchor": "source"}
     elif condition == "wrong_emotion":
         emotions = wrong_emotions(clips.emotions, settings.seed)
@@ -201,27 +208,32 @@ def wrong_emotions(emotions: Iterable[str], seed: int) -> list[str]:
 
 def measure(fold: Fold, panel: Panel, options: argparse.Namespace) -> None:
     """Make all conditions of the test recordings and note what the judges hear."""
-    claim(fold, "tested", {**asdict(settings_of(options)), "limit": options.limit})
     clips = some_clips(fold, fold.corpora.fold.test, options)
     settings = settings_of(options)
     for condition in CONDITIONS:
         report = fold.folder / f"{condition}.json"
         if report.exists():
             continue
-        waves = listen(fold, panel, clips, condition, settings, report)
+        waves = listen(fold, panel, clips, condition, settings, report, options.command)
         if condition == "enhanced":
             draw_examples(fold, clips, waves, options.plots)
 
 
 def listen(
-    fold: Fold, panel: Panel, clips: Clips, condition: str, settings: Settings, report: Path
+    fold: Fold,
+    panel: Panel,
+    clips: Clips,
+    condition: str,
+    settings: Settings,
+    report: Path,
+    command: Sequence[str],
 ) -> list[np.ndarray]:
-    """Make a condition, have it judged and write down what was heard; the waveforms."""
+    """Make a condition, have it judged and write down what was heard, and how; the waveforms."""
     started = time.monotonic()
     waves, aimed = make_condition(fold, clips, condition, settings)
     heard = panel.hear(clips, waves, report.with_suffix(".npy"))
     content = describe(fold, clips, waves, aimed, heard, settings.seed)
-    content["seconds"] = round(time.monotonic() - started, 1)
+    content["provenance"] = provenance(settings.seed, time.monotonic() - started, command)
     write_json(report, content)
     return waves
 
@@ -279,42 +291,46 @@ def settings_of(options: argparse.Namespace, **changed: Any) -> Settings:
     return Settings(**given | changed)
 
 
-def seconds_of(folders: Sequence[Path], options: argparse.Namespace) -> float:
-    """What the measurements took, over all calls."""
-    pattern = "trade_off_*.json" if options.trade_off else "[!t]*.json"
-    reports = [file for folder in folders for file in folder.glob(pattern)]
-    return sum(json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in reports)
-
-
-def claim(fold: Fold, name: str, settings: Mapping[str, Any]) -> None:
-    """Refuse to go on with what was measured with other settings, or of another enhancer.
+def claim(run: str, options: argparse.Namespace) -> None:
+    """Refuse to go on with, or to collect, what was measured otherwise or of another enhancer.
 
     Raises:
+        FileNotFoundError: There is nothing to collect.
         ValueError: The folder holds measurements of something else; names what differs.
     """
-    weights = b"".join(p.detach().numpy().tobytes() for p in fold.pipe.unet.parameters())
-    now = {**settings, "enhancer": hashlib.sha256(weights).hexdigest()[:16]}
-    file = fold.folder / f"{name}_with.json"
+    folder = options.work / Path(run).name
+    file = folder / ("tried_with.json" if options.trade_off else "tested_with.json")
+    if options.collect_only and not file.exists():
+        raise FileNotFoundError(f"No measurement in '{folder}', expected a call that measures")
+    varied = {"strength": 0.0, "guidance_scale": 1.0} if options.trade_off else {}
+    now = {**asdict(settings_of(options, **varied)), "limit": options.limit}
+    now["enhancer"] = digest_of(Path(run) / "model" / "unet")
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
     changed = sorted(key for key in now if before.get(key) != now[key])
     if changed:
-        raise ValueError(
-            f"'{fold.folder}' was measured with other {changed}, expected a new --work"
-        )
+        raise ValueError(f"'{folder}' was measured with other {changed}, expected a new --work")
     write_json(file, now)
+
+
+def digest_of(folder: Path) -> str:
+    """What tells weights from others."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 # --- Records -------------------------------------------------------------------------------------
 
 
-def collect(folders: Sequence[Path], made_by: Any) -> list[Record]:
+def collect(folders: Sequence[Path]) -> list[Record]:
     """Records of all conditions that every fold has finished."""
     records = []
     originals = read_reports(folders, "original")
     for condition in CONDITIONS:
         reports = read_reports(folders, condition)
         for corpus in dict.fromkeys(c for r in reports for c in r["clips"]["corpus"]):
-            records += condition_records(condition, corpus, reports, originals, made_by)
+            records += condition_records(condition, corpus, reports, originals)
     return records
 
 
@@ -331,7 +347,6 @@ def condition_records(
     corpus: str,
     reports: Sequence[dict[str, Any]],
     originals: Sequence[dict[str, Any]],
-    made_by: Any,
 ) -> list[Record]:
     """Clarity by each judge of emotion and by all of them, and preservation."""
     tables = [of_corpus(report["clips"], corpus) for report in reports]
@@ -340,7 +355,7 @@ def condition_records(
         "protocol": "speaker_independent",
         "system": SYSTEM,
         "data": condition,
-        "provenance": made_by,
+        "provenance": joined_provenance(reports),
         "folds": len(reports),
     }
     records = [
@@ -366,6 +381,28 @@ def condition_records(
         values = [r["preservation"][corpus].get(name, np.nan) for r in reports]
         kept[name] = float(np.nanmean(values))
     return [*records, make_record(task="preservation", judge=None, metrics=kept, **common)]
+
+
+def joined_provenance(reports: Sequence[Mapping[str, Any]]) -> Provenance:
+    """How reports came to be that several calls made: what all of them were, and the latest date.
+
+    Of the measurement: when and from which commit it is collected does not matter.
+    """
+    made: list[Provenance] = [report["provenance"] for report in reports]
+    latest = max(made, key=lambda one: one["date"])
+    return {
+        **latest,
+        "command": " && ".join(dict.fromkeys(one["command"] for one in made)),
+        "commit": ", ".join(dict.fromkeys(one["commit"] for one in made)),
+        "seconds": round(sum(one["seconds"] for one in made), 1),
+    }
+
+
+def update_card(run: Path, records: Sequence[Record]) -> None:
+    """Say in the card of a run's model what judges heard of it."""
+    settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    history = json.loads((run / "history.json").read_text(encoding="utf-8"))
+    write_enhancer_card(run / "model", from_dict(DiffusionConfig, settings), history, records)
 
 
 def of_corpus(clips: Mapping[str, list[Any]], corpus: str) -> dict[str, np.ndarray]:
@@ -443,8 +480,6 @@ def identity(table: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 def try_settings(fold: Fold, panel: Panel, options: argparse.Namespace) -> None:
     """Judge several strengths and guidance scales on some validation recordings."""
-    varied = {"strength": 0.0, "guidance_scale": 1.0}
-    claim(fold, "tried", {**asdict(settings_of(options, **varied)), "limit": options.limit})
     clips = some_clips(fold, fold.corpora.fold.validation, options)
     grid = itertools.product(options.strengths, options.guidance_scales)
     for strength, scale in [(0.0, 1.0), *grid]:
@@ -452,12 +487,11 @@ def try_settings(fold: Fold, panel: Panel, options: argparse.Namespace) -> None:
         if (fold.folder / f"{name}.json").exists():
             continue
         settings = settings_of(options, strength=strength, guidance_scale=scale)
-        listen(fold, panel, clips, "enhanced", settings, fold.folder / f"{name}.json")
+        report = fold.folder / f"{name}.json"
+        listen(fold, panel, clips, "enhanced", settings, report, options.command)
 
 
-def write_trade_off(
-    folders: Sequence[Path], options: argparse.Namespace, made_by: dict[str, Any]
-) -> None:
+def write_trade_off(folders: Sequence[Path], options: argparse.Namespace) -> None:
     """The points that all folds have, with the chosen one, as JSON and as a picture."""
     source = point(folders, 0.0, 1.0, lambda _: 1.0)
     if source is None:
@@ -471,6 +505,8 @@ def write_trade_off(
     faithful = [p for p in points if p["preservation"] >= KEPT]
     if faithful:
         max(faithful, key=lambda p: p["emotion"])["chosen"] = True
+    files = [file for folder in folders for file in sorted(folder.glob("trade_off_*.json"))]
+    made_by = joined_provenance([json.loads(file.read_text(encoding="utf-8")) for file in files])
     content = {"source": source, "points": points, "kept": KEPT, "provenance": made_by}
     write_json(options.output.parent / "curves" / "enhancement_trade_off.json", content)
     plot_trade_off(points, options.plots / "enhancement_trade_off.png", source["emotion"])

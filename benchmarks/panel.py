@@ -1,10 +1,12 @@
 """The recordings of a fold, and the judges that hear them."""
 
 import argparse
+import hashlib
 import importlib.util
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,13 @@ from evaluation.judges import (
 from pipelines import EmotionEnhancementPipeline
 from training.config import DiffusionConfig, from_dict
 from training.data import Corpora, load_corpora
+from training.state import write_json
 
 SVM = "opensmile-svm"
 # The first is left out where openSMILE is not installed.
 EMOTION_JUDGES = (SVM, "emotion-tdnn")
+# Beside the weights of a judge: what it learned, and how.
+LESSON = "learned.json"
 
 
 @dataclass(frozen=True)
@@ -142,22 +147,14 @@ class Panel:
         training = load_clips(fold, known.train)
         everybody = load_clips(fold, [*known.train, *known.validation, *known.test])
         first, _ = halves(everybody, seed)
-        jobs = {
+        learners = everybody.take(first)
+        judges = {
             "emotion-tdnn": (training, training.emotions, JudgeConfig()),
             "sentence-tdnn": (training, training.sentences, SENTENCE_JUDGE),
-            "speaker-tdnn": (everybody.take(first), None, SPEAKER_JUDGE),
+            "speaker-tdnn": (learners, learners.speakers, SPEAKER_JUDGE),
         }
-        judges = {}
-        for name, (clips, labels, config) in jobs.items():
-            folder = fold.folder / "judges" / name
-            if not (folder / "judge.json").exists():
-                labels = clips.speakers if labels is None else labels
-                mels = log_mels(fold, clips.waves)
-                MelJudge.fit(mels, labels, seed=seed, groups=clips.corpora, config=config).save(
-                    folder
-                )
-            judges[name] = MelJudge.load(folder)
-        return cls(fold, judges, fit_svms(fold, training))
+        trained = {name: train_judge(fold, name, *job, seed) for name, job in judges.items()}
+        return cls(fold, trained, fit_svms(fold, training))
 
     def hear(self, clips: Clips, waves: Sequence[np.ndarray], cache: Path) -> dict[str, list[str]]:
         """What each judge says of each waveform."""
@@ -177,6 +174,29 @@ class Panel:
     def rate(self) -> int:
         """Rate of the waveforms in Hz."""
         return self.fold.pipe.feature_extractor.sampling_rate
+
+
+def train_judge(
+    fold: Fold, name: str, clips: Clips, labels: Sequence[str], config: JudgeConfig, seed: int
+) -> MelJudge:
+    """A judge, or the one that learned the same before: recordings, labels, settings and seed."""
+    folder = fold.folder / "judges" / name
+    files = fold.corpora.dataset.select(clips.rows)["file"]
+    learned = {
+        "seed": seed,
+        "sampling_rate": fold.pipe.feature_extractor.sampling_rate,
+        "config": asdict(config),
+        "recordings": list(zip(clips.corpora, files, labels, strict=True)),
+    }
+    # As JSON gives it back: lists for tuples.
+    learned = json.loads(json.dumps(learned))
+    lesson = folder / LESSON
+    if not lesson.exists() or json.loads(lesson.read_text(encoding="utf-8")) != learned:
+        lesson.unlink(missing_ok=True)
+        mels = log_mels(fold, clips.waves)
+        MelJudge.fit(mels, labels, seed=seed, groups=clips.corpora, config=config).save(folder)
+        write_json(lesson, learned)
+    return MelJudge.load(folder)
 
 
 def halves(clips: Clips, seed: int) -> tuple[Any, Any]:
@@ -199,7 +219,7 @@ def fit_svms(fold: Fold, training: Clips) -> dict[str, Any]:
     if importlib.util.find_spec("opensmile") is None:
         print("openSMILE is not installed: one judge fewer ([baselines])", file=sys.stderr)
         return {}
-    from .opensmile_svm import build_svm
+    from .opensmile_svm import opensmile_svm
 
     rate = fold.pipe.feature_extractor.sampling_rate
     features = opensmile_features(training.waves, rate, fold.folder / "training.npy")
@@ -207,24 +227,33 @@ def fit_svms(fold: Fold, training: Clips) -> dict[str, Any]:
     for corpus in dict.fromkeys(training.corpora):
         own = [i for i, name in enumerate(training.corpora) if name == corpus]
         labels = [training.emotions[i] for i in own]
-        svms[corpus] = build_svm().fit(features[own], labels)
+        svms[corpus] = opensmile_svm().build().fit(features[own], labels)
     return svms
 
 
 def opensmile_features(waves: Sequence[np.ndarray], rate: int, cache: Path) -> np.ndarray:
-    """ComParE 2016 functionals `(clips, 6373)`, kept in a file."""
-    import opensmile
+    """ComParE 2016 functionals `(clips, 6373)`, kept in a file for the same sounds.
 
-    from .opensmile_svm import FULL_SCALE
+    Raises:
+        ValueError: A waveform that is too short for the features.
+    """
+    from .opensmile_svm import opensmile_svm
 
+    baseline = opensmile_svm()
+    digest = hashlib.sha256(f"{baseline.version} {rate}".encode())
+    for wave in waves:
+        digest.update(hashlib.sha256(wave.tobytes()).digest())
+    cache = cache.with_name(f"{cache.stem}-{digest.hexdigest()[:16]}.npy")
     if cache.exists():
         return np.load(cache)
-    smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
-    heard = (
-        smile.process_signal(np.clip(wave, -1, FULL_SCALE), rate).to_numpy()[0]
-        for wave in tqdm(waves, desc="ComParE 2016", mininterval=5)
-    )
-    features = np.nan_to_num(np.stack(list(heard)).astype(np.float32))
+    features = np.empty((len(waves), *baseline.shape[1:]), np.float32)
+    for i, wave in enumerate(tqdm(waves, desc=baseline.title, mininterval=5)):
+        features[i] = baseline.compute(wave, rate)[0]
+        if not np.isfinite(features[i]).all():
+            raise ValueError(
+                f"openSMILE has no features for waveform {i} of {len(wave) / rate:.3f} s, expected "
+                "a longer one"
+            )
     temporary = cache.with_suffix(".tmp.npy")
     np.save(temporary, features)
     temporary.replace(cache)

@@ -5,17 +5,49 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .results import CORPUS_TITLES, PROTOCOL_TITLES, enhancement_table, markdown_table
+from .conditions import AS_RECORDED, CONDITIONS
+from .tables import (
+    CORPUS_TITLES,
+    PROTOCOL_TITLES,
+    calibration_table,
+    enhancement_table,
+    markdown_table,
+    robustness_table,
+)
 
-LANGUAGES = {"emodb": "de", "ravdess": "en"}
+LANGUAGES = {
+    "emodb": "de",
+    "ravdess": "en",
+    "crema_d": "en",
+    "savee": "en",
+    "tess": "en",
+    "nemo": "pl",
+}
 # Weights follow the licence of the recordings they were trained on; the stricter come first.
-LICENSES = {"ravdess": "cc-by-nc-sa-4.0", "emodb": "cc0-1.0", "toy_emotions": "apache-2.0"}
+LICENSES = {
+    "savee": "other",
+    "tess": "cc-by-nc-nd-4.0",
+    "ravdess": "cc-by-nc-sa-4.0",
+    "nemo": "cc-by-nc-sa-4.0",
+    "crema_d": "odbl",
+    "emodb": "cc0-1.0",
+    "toy_emotions": "apache-2.0",
+}
 LICENSE_NOTES = {
+    "savee": "Trained on SAVEE: for research, as its registration says.",
+    "tess": "Trained on TESS (CC BY-NC-ND 4.0): non-commercial use, with attribution, no derived"
+    " material.",
     "ravdess": "Trained on RAVDESS (CC BY-NC-SA 4.0): non-commercial use, with attribution, shared"
     " alike.",
+    "nemo": "Trained on nEMO (CC BY-NC-SA 4.0): non-commercial use, with attribution, shared"
+    " alike.",
+    "crema_d": "Trained on CREMA-D (ODbL 1.0): with attribution; databases derived from it are"
+    " shared alike.",
     "emodb": "Trained on EmoDB, which its publisher placed under CC0-1.0.",
     "toy_emotions": "Trained on sound synthesised by this project.",
 }
+# Terms of pretrained models, by the beginning of their Hub id.
+BASE_LICENSES = {"openai/whisper": "MIT"}
 HELD_OUT = {
     "speaker_independent": "the speakers tested were in no training, validation or early-stopping"
     " set",
@@ -40,6 +72,10 @@ from transformers import pipeline
 classifier = pipeline("audio-classification", "{name}", trust_remote_code=True)
 for guess in classifier("speech.wav"):
     print(f"{{guess['label']:10s}} {{guess['score']:.2f}}")
+
+# Surer: recordings of your own room, or of the same voice, need no labels.
+classifier.calibrate(["a.wav", "b.wav"], name="my_room")
+classifier("speech.wav", corpus="my_room")
 ```
 
 ## Results
@@ -136,7 +172,8 @@ def model_card(
         model_name: Repository id on the Hub or folder, which the usage snippet loads.
         corpora: Names of the corpora that the weights were trained on.
         records: Measured records (`evaluation.results.Record`) of this model; those of other tasks
-            than recognition, or on other than original data, are left out.
+            than recognition, or on other than original data, are left out. Those in other
+            conditions than "as_recorded" are shown in tables of their own.
         config_summary: Settings worth knowing, listed as they are.
         base_model: Hub id of the pretrained model that was fine-tuned.
 
@@ -148,12 +185,13 @@ def model_card(
     """
     if not corpora:
         raise ValueError("Bad corpora, expected at least one name, got none")
-    measured = _own_records(records)
+    own = _own_records(records)
+    measured = [record for record in own if record["condition"] == AS_RECORDED]
     content = TEMPLATE.format(
         metadata=_metadata(model_name, corpora, measured, base_model).to_yaml(),
         name=model_name,
         origin=_origin(corpora, base_model),
-        results=_results(measured),
+        results=_results(own),
         training=_training(corpora, measured),
         settings="\n".join(f"* {key}: `{value}`" for key, value in config_summary.items()),
         limits="\n".join([LIMITS, TOY_LIMIT] if "toy_emotions" in corpora else [LIMITS]),
@@ -293,16 +331,25 @@ def _results(records: Sequence[Mapping[str, Any]]) -> str:
         return "Nothing was measured."
     days = sorted({record["provenance"]["date"][:10] for record in records})
     commits = sorted({f"`{record['provenance']['commit'][:12]}`" for record in records})
-    return "\n".join(
-        [
-            "In percent, with 95 % bootstrap intervals. WA is the accuracy over all utterances, UA",
-            "the mean of the recalls of the emotions.",
-            "",
-            markdown_table(records),
-            "",
-            f"Measured on {', '.join(days)} at commit {', '.join(commits)}.",
+    sections = [
+        "In percent, with 95 % bootstrap intervals. WA is the accuracy over all utterances, UA\n"
+        "the mean of the recalls of the emotions.",
+        markdown_table(records),
+    ]
+    conditions = {record["condition"] for record in records}
+    if conditions & set(CONDITIONS[1:]):
+        sections += [
+            "When recordings are changed, or their corpus is not named; in brackets the difference"
+            " in WA:",
+            robustness_table(records),
         ]
-    )
+    if conditions - set(CONDITIONS):
+        sections += [
+            "Calibrated by so many unlabelled recordings:",
+            calibration_table(records),
+        ]
+    sections.append(f"Measured on {', '.join(days)} at commit {', '.join(commits)}.")
+    return "\n\n".join(sections)
 
 
 def _training(corpora: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str:
@@ -323,5 +370,12 @@ def _license_note(corpora: Sequence[str], base_model: str | None) -> str:
     if unknown:
         notes.append(f"The licence of {', '.join(unknown)} is unknown here: find out its terms.")
     if base_model:
-        notes.append(f"The terms of `{base_model}` apply as well.")
+        notes.append(_base_license_note(base_model))
     return "\n".join(notes)
+
+
+def _base_license_note(base_model: str) -> str:
+    for start, license_name in BASE_LICENSES.items():
+        if base_model.startswith(start):
+            return f"Its encoder is that of `{base_model}`, whose licence is {license_name}."
+    return f"The terms of `{base_model}` apply as well."

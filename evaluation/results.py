@@ -1,9 +1,11 @@
-"""Results files: measured records with their provenance, and the tables made from them.
+"""Results files: measured records with their provenance, and the pages that show them.
 
 A file under `results/` is a list of records (`Record`). Programs write them with `write_records`;
 nobody types them. The tables of the README are regenerated, or checked, by
 
     python -m evaluation.results --results results --readme README.md [--check]
+
+and `--plots results/plots` draws the pictures that compare several systems.
 """
 
 import argparse
@@ -16,26 +18,36 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-PAPER = Path(__file__).with_name("paper.json")
+from .conditions import AS_RECORDED, parse_condition
 
-TASKS = ("recognition", "clarity", "preservation", "style", "usefulness", "speed")
+# Other modules take these names from here.
+from .tables import PANEL as PANEL
+from .tables import TABLES, render_table
+from .tables import enhancement_table as enhancement_table
+from .tables import markdown_table as markdown_table
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+TASKS = ("recognition", "clarity", "preservation", "style", "usefulness", "speed", "quality")
 DATA = (
     "original",
     "enhanced",
+    "converted",
     "generated",
     "vocoder_only",
     "autoencoder_only",
-    "no_emotion",
+    "unconditional",
     "wrong_emotion",
     "level_matched",
     "enhanced_guessed",
+    "band_filter",
+    "class_shift",
 )
-IDENTITY = ("task", "corpus", "protocol", "system", "judge", "data")
+IDENTITY = ("task", "corpus", "protocol", "system", "judge", "data", "condition")
 PROVENANCE = ("command", "commit", "seed", "versions", "hardware", "seconds", "date")
 PACKAGES = (
     "torch",
@@ -49,30 +61,6 @@ PACKAGES = (
     "scikit-learn",
     "opensmile",
 )
-
-CORPUS_TITLES = {"emodb": "EmoDB", "ravdess": "RAVDESS", "toy_emotions": "Toy emotions"}
-PROTOCOL_TITLES = {
-    "speaker_independent": "unseen speakers",
-    "cross_corpus": "unseen corpus",
-    "sentence_independent": "unseen sentences",
-    "paper": "random 80/20",
-}
-# What was done to the speech, in the order of tables.
-DATA_TITLES = {
-    "original": "original",
-    "vocoder_only": "vocoder only",
-    "autoencoder_only": "autoencoder only",
-    "no_emotion": "noised and denoised, no emotion",
-    "wrong_emotion": "told a wrong emotion",
-    "enhanced": "told the emotion",
-    "level_matched": "told the emotion, level as before",
-    "enhanced_guessed": "with the recogniser's own guess",
-    "generated": "generated",
-}
-# The judges of emotion together.
-PANEL = "panel"
-PANEL_TITLES = ("gain", "target heard")
-KEPT_TITLES = ("speaker", "sentence", "mel, dB", "F0, r")
 
 
 class Provenance(TypedDict):
@@ -90,9 +78,12 @@ class Provenance(TypedDict):
 class Record(TypedDict):
     """One measurement: `system` on the test side of `protocol` of `corpus`.
 
-    `judge` names the recogniser where it is not the system itself, and `data` what it heard.
-    `metrics` are those over all folds together (rates in 0..1, `..._ci95` as `[low, high]`), and
-    `per_fold` holds the metrics of each fold, or nothing.
+    `judge` names the recogniser where it is not the system itself, `data` what it heard, and
+    `condition` in what state: one of `CONDITIONS`, or `calibrated_<by>_<n>`, e.g.
+    `calibrated_speaker_10`, `calibrated_room_neutral_5`. `metrics` are those over all folds
+    together (rates in 0..1, `..._ci95` as `[low, high]`), `per_fold` holds the metrics of each
+    fold, or nothing, and `predictions` names the file (`evaluation.predictions`) that holds what
+    was said of each recording, relative to the results file.
     """
 
     task: str
@@ -101,9 +92,11 @@ class Record(TypedDict):
     system: str
     judge: str | None
     data: str
+    condition: str
     metrics: dict[str, Any]
     folds: int
     per_fold: list[dict[str, Any]]
+    predictions: str | None
     provenance: Provenance
 
 
@@ -120,8 +113,10 @@ def make_record(
     provenance: Provenance,
     judge: str | None = None,
     data: str = "original",
+    condition: str = AS_RECORDED,
     folds: int = 1,
     per_fold: Iterable[Mapping[str, Any]] = (),
+    predictions: str | None = None,
 ) -> Record:
     """Build a record and check it; raises ValueError as `validate_record` does."""
     record = Record(
@@ -131,9 +126,11 @@ def make_record(
         system=system,
         judge=judge,
         data=data,
+        condition=condition,
         metrics=dict(metrics),
         folds=folds,
         per_fold=[dict(fold) for fold in per_fold],
+        predictions=predictions,
         provenance=provenance,
     )
     validate_record(record)
@@ -144,13 +141,15 @@ def validate_record(record: Mapping[str, Any]) -> None:
     """Check the fields, the closed vocabularies and the ranges of a record.
 
     Raises:
-        ValueError: A field is missing, `task` or `data` is unknown, a name is empty, a rate or an
-            interval leaves 0..1, or there are neither no nor `folds` entries in `per_fold`.
+        ValueError: A field is missing, `task`, `data` or `condition` is unknown, a name is empty, a
+            rate or an interval leaves 0..1, there are neither no nor `folds` entries in `per_fold`,
+            or `predictions` does not lie beside the results.
     """
     _check_fields("record", record, Record.__annotations__)
     _check_fields("provenance", record["provenance"], PROVENANCE)
     _check_choice("task", record["task"], TASKS)
     _check_choice("data", record["data"], DATA)
+    parse_condition(record["condition"])
     for name in ("corpus", "protocol", "system"):
         if not isinstance(record[name], str) or not record[name]:
             raise ValueError(f"Bad {name} {record[name]!r}, expected a name")
@@ -159,8 +158,18 @@ def validate_record(record: Mapping[str, Any]) -> None:
             f"Bad folds {record['folds']!r}, expected the number of entries in per_fold "
             f"({len(record['per_fold'])}), which may be left empty"
         )
+    _check_predictions(record["predictions"])
     for metrics in (record["metrics"], *record["per_fold"]):
         _check_rates(metrics)
+
+
+def _check_predictions(name: Any) -> None:
+    if name is None:
+        return
+    if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in name:
+        raise ValueError(
+            f"Bad predictions {name!r}, expected None or the name of a file beside the results"
+        )
 
 
 def _check_fields(what: str, mapping: Mapping[str, Any], fields: Iterable[str]) -> None:
@@ -195,8 +204,8 @@ def _identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
 def write_records(path: str | os.PathLike[str], records: Iterable[Record]) -> Path:
     """Put records into a results file, atomically.
 
-    A record of the same task, corpus, protocol, system, judge and data is replaced where it stands;
-    others are kept, new ones follow.
+    A record of the same task, corpus, protocol, system, judge, data and condition is replaced where
+    it stands; others are kept, new ones follow.
 
     Raises:
         ValueError: A record is not valid (nothing is written then).
@@ -344,78 +353,7 @@ def _cpu_model() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-# --- Tables --------------------------------------------------------------------------------------
-
-
-def paper_records() -> list[dict[str, Any]]:
-    """The recognition results printed by Kim & Lee 2024, as far as a record goes (`paper.json`)."""
-    return json.loads(PAPER.read_text(encoding="utf-8"))["recognition"]
-
-
-def markdown_table(
-    records: Iterable[Mapping[str, Any]], references: Iterable[Mapping[str, Any]] = ()
-) -> str:
-    """Table of recognition results in percent, with 95 % intervals, best UA first in each group.
-
-    Args:
-        records: Measured records; those of another task are left out.
-        references: Printed results (`paper_records()`), shown in italics below the measured ones of
-            the same corpus and protocol.
-    """
-    groups: dict[tuple[str, str], list[str]] = {}
-    measured = [record for record in records if record["task"] == "recognition"]
-    for record in sorted(measured, key=_table_order):
-        groups.setdefault((record["corpus"], record["protocol"]), []).append(_table_row(record))
-    for reference in references:
-        if (reference["corpus"], reference["protocol"]) in groups:
-            row = _table_row(reference, system="*{}*")
-            groups[reference["corpus"], reference["protocol"]].append(row)
-    header = ("corpus", "protocol", "system", "WA", "UA", "macro-F1", "folds")
-    alignment = "|---|---|---|---:|---:|---:|---:|"
-    return "\n".join([_join(header), alignment, *(row for rows in groups.values() for row in rows)])
-
-
-def _table_order(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    corpora, protocols = list(CORPUS_TITLES), list(PROTOCOL_TITLES)
-    corpus, protocol = record["corpus"], record["protocol"]
-    return (
-        corpora.index(corpus) if corpus in corpora else len(corpora),
-        corpus,
-        protocols.index(protocol) if protocol in protocols else len(protocols),
-        protocol,
-        -record["metrics"]["UA"],
-        record["system"],
-    )
-
-
-def _table_row(record: Mapping[str, Any], system: str = "{}") -> str:
-    metrics = record["metrics"]
-    name = record["system"]
-    if record["data"] != "original" or "folds" not in record:
-        name += f", {record['data'].replace('_', ' ')} data"
-    cells = [
-        CORPUS_TITLES.get(record["corpus"], record["corpus"]),
-        PROTOCOL_TITLES.get(record["protocol"], record["protocol"].replace("_", " ")),
-        system.format(name),
-        *(format_rate(metrics, score) for score in ("WA", "UA", "macro_F1")),
-        str(record.get("folds", "")),
-    ]
-    return _join(cells)
-
-
-def format_rate(metrics: Mapping[str, Any], name: str) -> str:
-    """A rate in percent, with its interval if there is one ("82.4 [78.1, 86.0]"), or ""."""
-    if name not in metrics:
-        return ""
-    text = f"{100 * metrics[name]:.1f}"
-    if f"{name}_ci95" in metrics:
-        low, high = metrics[f"{name}_ci95"]
-        text += f" [{100 * low:.1f}, {100 * high:.1f}]"
-    return text
-
-
-def _join(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+# --- Pages ---------------------------------------------------------------------------------------
 
 
 def update_between_markers(path: str | os.PathLike[str], name: str, text: str) -> bool:
@@ -443,137 +381,8 @@ def _replace_between_markers(page: str, name: str, text: str, path: Path) -> str
     return f"{before}{start}\n{text}\n{end}{after}"
 
 
-# --- Command line --------------------------------------------------------------------------------
-
-
-def folds_table(records: Iterable[Mapping[str, Any]]) -> str:
-    """Table of WA and UA in percent of every fold, one row a fold and one pair a system."""
-    measured = [r for r in records if r["task"] == "recognition" and r["per_fold"]]
-    systems = sorted({record["system"] for record in measured})
-    scores: dict[tuple[str, str, int], dict[str, str]] = {}
-    for record in sorted(measured, key=_table_order):
-        for index, fold in enumerate(record["per_fold"]):
-            key = (record["corpus"], record["protocol"], index)
-            cell = f"{100 * fold['WA']:.1f} / {100 * fold['UA']:.1f}"
-            scores.setdefault(key, {})[record["system"]] = cell
-    rows = [
-        _join(
-            [
-                CORPUS_TITLES.get(corpus, corpus),
-                PROTOCOL_TITLES.get(protocol, protocol.replace("_", " ")),
-                str(index),
-                *(cells.get(system, "") for system in systems),
-            ]
-        )
-        for (corpus, protocol, index), cells in scores.items()
-    ]
-    header = _join(["corpus", "protocol", "fold", *(f"{system}, WA / UA" for system in systems)])
-    return "\n".join([header, "|---|---|---:|" + "---:|" * len(systems), *rows])
-
-
-def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
-    """Table of what judges hear in enhanced speech, in percent: one row a corpus and condition.
-
-    Each judge of emotion has its WA with the 95 % interval; all together the gain over the original
-    and how often they hear the emotion aimed at; then how often the speaker and the sentence are
-    still named, the mean distance of mels in dB and the correlation of F0.
-    """
-    rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for record in records:
-        if record["task"] in ("clarity", "preservation"):
-            rows.setdefault((record["corpus"], record["data"]), []).append(record)
-    own = [record for row in rows.values() for record in row]
-    heard = {record["judge"] for record in own if record["task"] == "clarity"}
-    judges = sorted(heard - {PANEL})
-    titles = (*(f"emotion, {judge}" for judge in judges), *PANEL_TITLES, *KEPT_TITLES)
-    header = ["corpus", "sound", *titles]
-    alignment = "|---|---|" + "---:|" * (len(header) - 2)
-    lines = [_enhancement_row(*rows[key], judges=judges) for key in sorted(rows, key=_row_order)]
-    return "\n".join([_join(header), alignment, *lines])
-
-
-def _enhancement_row(*records: Mapping[str, Any], judges: Sequence[str]) -> str:
-    heard = {r["judge"]: r["metrics"] for r in records if r["task"] == "clarity"}
-    kept: Mapping[str, Any] = next(
-        (r["metrics"] for r in records if r["task"] == "preservation"), {}
-    )
-    panel = heard.get(PANEL, {})
-    corpus, data = records[0]["corpus"], records[0]["data"]
-    cells = [
-        CORPUS_TITLES.get(corpus, corpus),
-        DATA_TITLES[data],
-        *(format_rate(heard.get(judge, {}), "WA") for judge in judges),
-        _format_gain(panel) if data != "original" else "",
-        format_rate(panel, "target_WA"),
-        *(format_rate(kept, name) for name in ("speaker_WA", "sentence_WA")),
-        *(f"{kept[m]:.2f}" if m in kept else "" for m in ("mel_distance_db", "f0_correlation")),
-    ]
-    return _join(cells)
-
-
-def clarity_folds_table(records: Iterable[Mapping[str, Any]]) -> str:
-    """Table of what all judges of emotion together hear of every fold, WA in percent."""
-    panels = [r for r in records if r["task"] == "clarity" and r["judge"] == PANEL]
-    rows: dict[tuple[str, int], dict[str, str]] = {}
-    for record in panels:
-        for index, fold in enumerate(record["per_fold"]):
-            row = rows.setdefault((record["corpus"], index), {})
-            row[record["data"]] = f"{100 * fold['WA']:.1f}"
-    data = [name for name in DATA_TITLES if any(name in row for row in rows.values())]
-    header = _join(["corpus", "fold", *(DATA_TITLES[name] for name in data)])
-    lines = [
-        _join([CORPUS_TITLES.get(corpus, corpus), str(index), *(row.get(d, "") for d in data)])
-        for (corpus, index), row in rows.items()
-    ]
-    return "\n".join([header, "|---|---:|" + "---:|" * len(data), *lines])
-
-
-def _format_gain(metrics: Mapping[str, Any]) -> str:
-    if "gain" not in metrics:
-        return ""
-    gain, low, high = (100 * value for value in (metrics["gain"], *metrics["gain_ci95"]))
-    return f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def style_table(records: Iterable[Mapping[str, Any]]) -> str:
-    """Table of what a linear probe reads in representations of utterances, in percent."""
-    rows = [
-        _join(
-            [
-                CORPUS_TITLES.get(record["corpus"], record["corpus"]),
-                record["system"].replace("-", " "),
-                *(format_rate(record["metrics"], name) for name in ("UA", "speaker_WA")),
-            ]
-        )
-        for record in records
-        if record["task"] == "style"
-    ]
-    header = _join(("corpus", "read from", "emotion, UA", "speaker"))
-    return "\n".join([header, "|---|---|---:|---:|", *rows])
-
-
-def _row_order(key: tuple[str, str]) -> tuple[int, str, int]:
-    corpora, (corpus, data) = list(CORPUS_TITLES), key
-    place = corpora.index(corpus) if corpus in corpora else len(corpora)
-    return place, corpus, list(DATA_TITLES).index(data)
-
-
-TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
-    "recognition": lambda records: markdown_table(records, paper_records()),
-    "folds": folds_table,
-    "enhancement": enhancement_table,
-    "clarity_folds": clarity_folds_table,
-    "style": style_table,
-}
-
-
-def render_table(name: str, records: Sequence[Record]) -> str:
-    """The text of a table by the name of its markers, one of `TABLES`."""
-    return TABLES[name](records)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Regenerate the tables of a README, or check them (exit status 1 if out of date)."""
+    """Regenerate the tables of a README, or check them (exit status 1 if out of date); plots."""
     options = _parse_arguments(arguments)
     page = old = options.readme.read_text(encoding="utf-8")
     records = read_records(options.results)
@@ -585,6 +394,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if page != old:
         _write_text(options.readme, page)
+    if options.plots and not options.check:
+        from .comparison_plots import (
+            plot_comparisons,
+        )  # here, so that tables do not wait for matplotlib
+
+        plot_comparisons(records, options.plots)
     return 0
 
 
@@ -593,6 +408,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records")
     parser.add_argument("--readme", type=Path, default=Path("README.md"), help="page with markers")
     parser.add_argument("--tables", nargs="+", default=["recognition"], choices=list(TABLES))
+    parser.add_argument("--plots", type=Path, help="folder of pictures that compare systems")
     parser.add_argument(
         "--check", action="store_true", help="change nothing, exit 1 if out of date"
     )

@@ -3,20 +3,32 @@
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
 
 from .configuration_emotion_resnet import EmotionResNetConfig
+from .configuration_emotion_transformer import EmotionTransformerConfig
 from .feature_extraction_emotion import EmotionFeatureExtractor
+from .feature_extraction_emotion_transformer import EmotionTransformerFeatureExtractor
 from .modeling_emotion_encoder import EmotionEncoder
 from .modeling_emotion_resnet import (
     EmotionResNetForAudioClassification,
     EmotionResNetOutput,
 )
+from .modeling_emotion_transformer import (
+    EmotionTransformerForAudioClassification,
+    EmotionTransformerOutput,
+)
 from .modeling_mel_vocoder import MelVocoder, load_hifigan
 from .modeling_style_encoder import StyleEncoder
 
-AutoConfig.register(EmotionResNetConfig.model_type, EmotionResNetConfig, exist_ok=True)
-AutoFeatureExtractor.register(EmotionResNetConfig, EmotionFeatureExtractor, exist_ok=True)
-AutoModelForAudioClassification.register(
-    EmotionResNetConfig, EmotionResNetForAudioClassification, exist_ok=True
-)
+for config, feature_extractor, model in (
+    (EmotionResNetConfig, EmotionFeatureExtractor, EmotionResNetForAudioClassification),
+    (
+        EmotionTransformerConfig,
+        EmotionTransformerFeatureExtractor,
+        EmotionTransformerForAudioClassification,
+    ),
+):
+    AutoConfig.register(config.model_type, config, exist_ok=True)
+    AutoFeatureExtractor.register(config, feature_extractor, exist_ok=True)
+    AutoModelForAudioClassification.register(config, model, exist_ok=True)
 
 __all__ = [
     "EmotionEncoder",
@@ -24,6 +36,10 @@ __all__ = [
     "EmotionResNetConfig",
     "EmotionResNetForAudioClassification",
     "EmotionResNetOutput",
+    "EmotionTransformerConfig",
+    "EmotionTransformerFeatureExtractor",
+    "EmotionTransformerForAudioClassification",
+    "EmotionTransformerOutput",
     "MelVocoder",
     "StyleEncoder",
     "load_hifigan",

@@ -1,14 +1,13 @@
 """Configuration of the emotion recogniser."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-from transformers import PretrainedConfig
+from .configuration_emotion_classifier import EmotionClassifierConfig
 
-EMOTIONS = ("neutral", "happiness", "sadness", "anger", "fear", "disgust")
 LAYER_TYPES = ("basic", "bottleneck")
 
 
-class EmotionResNetConfig(PretrainedConfig):
+class EmotionResNetConfig(EmotionClassifierConfig):
     r"""Sizes of an [`EmotionResNetForAudioClassification`].
 
     The default is a small network that trains on two CPU cores. The paper's ResNet-50 is
@@ -27,14 +26,18 @@ class EmotionResNetConfig(PretrainedConfig):
         attention_size: Width of the hidden layer of the heads' attention.
         projection_size: Channels that the bands of the last stage are projected to.
         dropout: Dropout probability before the verdict of each head.
+        score_temperature: Logits are divided by it in evaluation, so that scores are probabilities.
         kwargs: `id2label` or `label2id` (either gives the other) and whatever `PretrainedConfig`
             takes. Six emotions by default.
 
     Raises:
-        ValueError: An unknown layer type, sizes that do not match, or a dropout outside 0 to 1.
+        ValueError: An unknown layer type, sizes that do not match, a dropout outside 0 to 1, or a
+            temperature that is not positive.
     """
 
     model_type = "emotion-resnet"
+    # So that `Trainer` hands logits alone to `compute_metrics`.
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["embeddings", "hidden_states", "attentions"]
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class EmotionResNetConfig(PretrainedConfig):
         attention_size: int = 64,
         projection_size: int = 256,
         dropout: float = 0.3,
+        score_temperature: float = 1.0,
         **kwargs: Any,
     ) -> None:
         if layer_type not in LAYER_TYPES:
@@ -73,13 +77,7 @@ class EmotionResNetConfig(PretrainedConfig):
         self.attention_size = attention_size
         self.projection_size = projection_size
         self.dropout = dropout
-        if kwargs.keys().isdisjoint({"id2label", "label2id", "num_labels"}):
-            kwargs["id2label"] = dict(enumerate(EMOTIONS))
-        if "id2label" in kwargs:
-            kwargs.setdefault("label2id", {name: int(i) for i, name in kwargs["id2label"].items()})
-        elif "label2id" in kwargs:
-            kwargs["id2label"] = {i: name for name, i in kwargs["label2id"].items()}
-        super().__init__(**kwargs)
+        super().__init__(score_temperature, **kwargs)
 
     @property
     def num_bands(self) -> int:

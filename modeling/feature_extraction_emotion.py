@@ -1,28 +1,17 @@
 """Log-mel front end shared by the classifier and the enhancer."""
 
+from collections.abc import Sequence
 from functools import lru_cache
-from math import gcd
 from typing import Any
 
 import librosa
 import numpy as np
-import soxr
 import torch
 import torchaudio
-from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
-MAX_CHANNELS = 8
-SAMPLING_RATE_RANGE = (1_000, 768_000)
-# torchaudio's kernels have so many weights: 48 kHz needs 2 million, 16,001 Hz would fill 14 GB.
-MAX_RESAMPLING_KERNEL = 10_000_000
-PADDINGS = (False, True, "longest", "max_length")
-PCM_FULL_SCALE = {torch.int16: 2.0**15, torch.int32: 2.0**31}
-
-
-@lru_cache(maxsize=16)
-def _resampler(orig_freq: int, new_freq: int, device: str) -> torchaudio.transforms.Resample:
-    return torchaudio.transforms.Resample(orig_freq, new_freq).to(device)
+from .calibration import calibration_groups, frame_statistics, with_prior
+from .feature_extraction_speech import SpeechFeatureExtractor
 
 
 @lru_cache(maxsize=4)
@@ -42,7 +31,7 @@ def _mel_filters(
     return torch.from_numpy(bank.T.copy()).to(device)
 
 
-class EmotionFeatureExtractor(SequenceFeatureExtractor):
+class EmotionFeatureExtractor(SpeechFeatureExtractor):
     r"""Turns recordings into z-scored log-mel spectrograms and a mask, and back to log-mels.
 
     The defaults are those of Kim & Lee (2024): 22,025 Hz, 10 s, 80 mels, hop 256, window 1024,
@@ -59,13 +48,11 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
         fmax: Highest frequency of the mel bank in Hz; `None` is half the sampling rate.
         max_seconds: Length that recordings are padded or cut to, in seconds.
         mel_floor: Smallest mel magnitude, so that silence has a logarithm.
-        mean: Mean of the log-mels, one number or one per band (statistics of training data).
+        mean: Mean of the log-mels of recordings of unknown origin, one number or one per band.
         std: Standard deviation of the log-mels, one number or one per band.
-        corpus_statistics: `{corpus: {"mean": ..., "std": ...}}` of corpora that were recorded
-            differently; used instead of `mean` and `std` when the corpus of a clip is named.
+        corpus_statistics: `{name: {"mean": ..., "std": ...}}` of corpora, rooms and voices; used
+            instead of `mean` and `std` when one is named (see `calibrate`).
     """
-
-    model_input_names = ["input_features", "attention_mask"]  # noqa: RUF012 (a transformers name)
 
     def __init__(
         self,
@@ -83,23 +70,17 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
         corpus_statistics: dict[str, dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
+        super().__init__(feature_size, sampling_rate, padding_value, max_seconds, **kwargs)
         self.hop_length = hop_length
         self.n_fft = n_fft
         self.fmin = fmin
         self.fmax = fmax
-        self.max_seconds = max_seconds
         self.mel_floor = mel_floor
         self.mean = mean
         self.std = std
         self.corpus_statistics = corpus_statistics or {}
         for statistics in ({"mean": mean, "std": std}, *self.corpus_statistics.values()):
             self._check_statistics(**statistics)
-
-    @property
-    def max_samples(self) -> int:
-        """Samples of the longest clip."""
-        return round(self.max_seconds * self.sampling_rate)
 
     @property
     def max_frames(self) -> int:
@@ -134,7 +115,8 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
             return_attention_mask: Also return the mask of real frames.
             return_tensors: `"pt"`, `"np"` or `None`.
             device: Where to compute, e.g. `"cuda"`.
-            corpus: Whose statistics to normalise with; the default ones when not given.
+            corpus: Whose statistics to normalise with: a corpus, or a name of `calibrate`; those of
+                recordings of unknown origin when not given.
 
         Returns:
             `input_features` `(batch, frames, n_mels)` float32 and `attention_mask`
@@ -144,15 +126,7 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
             ValueError: A clip is empty, holds NaN or infinity or has an impossible shape or type;
                 the sampling rate is outside 1 kHz to 768 kHz; an unknown corpus or padding.
         """
-        rate = self._check_rate(sampling_rate)
-        device = str(device)
-        clips = [self._to_mono(clip, i) for i, clip in enumerate(_as_batch(raw_speech))]
-        if truncation:
-            # A second more than needed: resampling looks a few samples ahead.
-            clips = [clip[: round((self.max_seconds + 1) * rate)] for clip in clips]
-        clips = [self._resample(clip.to(device), rate) for clip in clips]
-        if truncation:
-            clips = [clip[: self.max_samples] for clip in clips]
+        clips = self.clips(raw_speech, sampling_rate, truncation, device)
         features = [self.normalize(x, corpus) for x in self._log_mels(clips)]
         return self.pad_features(features, padding, return_attention_mask, return_tensors)
 
@@ -171,7 +145,7 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
     ) -> None:
         """Store the statistics of training log-mels, one number or one per band.
 
-        With a corpus they are that corpus' own; those of the first corpus are the default ones too.
+        Without a corpus they are those of recordings of unknown origin, the default.
 
         Raises:
             ValueError: A shape other than `()` or `(n_mels,)`, a mean that is not finite, or a
@@ -182,48 +156,47 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
             "std": np.asarray(std, dtype=float).tolist(),
         }
         self._check_statistics(**statistics)
-        if corpus is None or not self.corpus_statistics:
+        if corpus is None:
             self.mean, self.std = statistics["mean"], statistics["std"]
-        if corpus is not None:
+        else:
             self.corpus_statistics[corpus] = statistics
 
-    def pad_features(
+    def calibrate(
         self,
-        features: list[torch.Tensor],
-        padding: bool | str = True,
-        return_attention_mask: bool = True,
-        return_tensors: str | None = None,
-    ) -> BatchFeature:
-        """Make a batch of features `(frames, n_mels)`; arguments and result as of a call.
+        raw_speech: Any,
+        sampling_rate: int | None = None,
+        *,
+        name: str,
+        speakers: Sequence[str] | None = None,
+    ) -> None:
+        """Keep the statistics of unlabelled recordings of one room, or of one voice, under a name.
+
+        `corpus=name` then normalises with them, and `save_pretrained` keeps them. Ten recordings of
+        the person whose speech is to be classified, in whatever emotions, do most.
+
+        Args:
+            raw_speech: A list of clips, as in a call.
+            sampling_rate: Rate of the clips in Hz; the extractor's own when not given.
+            name: What to call the statistics; those of that name before are replaced.
+            speakers: Speaker of each clip; each gets statistics under `name/speaker` as well.
 
         Raises:
-            ValueError: An unknown padding.
+            ValueError: No name, no clips, not one speaker for each, or a clip as in a call.
         """
-        if padding not in PADDINGS:
-            raise ValueError(f"Bad padding {padding!r}, expected one of {list(PADDINGS)}")
-        if padding is False:
-            arrays = [x.cpu().numpy() for x in features]
-            masks = [np.ones(len(x), dtype=np.int64) for x in arrays]
-            data: dict[str, Any] = {"input_features": arrays, "attention_mask": masks}
-        else:
-            frames = max(len(x) for x in features)
-            if padding == "max_length":
-                frames = max(frames, self.max_frames)
-            data = self._padded(features, frames)
-            if return_tensors != "pt":
-                data = {name: value.cpu().numpy() for name, value in data.items()}
-        if not return_attention_mask:
-            del data["attention_mask"]
-        return BatchFeature(data, tensor_type=return_tensors)
+        log_mels = self._log_mels(self.clips(raw_speech, sampling_rate))
+        for group, indices in calibration_groups(name, len(log_mels), speakers).items():
+            own = frame_statistics(log_mels[index] for index in indices)
+            mean, std = with_prior(own, self._statistics(None, own[0].device), len(indices))
+            self.set_statistics(mean.numpy(), std.numpy(), group)
 
-    def _padded(self, features: list[torch.Tensor], frames: int) -> dict[str, torch.Tensor]:
-        shape = (len(features), frames, self.feature_size)
-        batch = torch.full(shape, self.padding_value, device=features[0].device)
-        mask = torch.zeros(shape[:2], dtype=torch.long, device=batch.device)
-        for i, x in enumerate(features):
-            batch[i, : len(x)] = x
-            mask[i, : len(x)] = 1
-        return {"input_features": batch, "attention_mask": mask}
+    @property
+    def names(self) -> list[str]:
+        """Corpora, rooms and voices that statistics are held for."""
+        return sorted(self.corpus_statistics)
+
+    def forget(self, name: str) -> None:
+        """Drop the statistics of a name."""
+        self.corpus_statistics.pop(name, None)
 
     def _statistics(
         self, corpus: str | None, device: torch.device
@@ -250,37 +223,6 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
         if not (np.asarray(std) > 0).all():
             raise ValueError("Bad std with values of 0 or below, expected positive ones")
 
-    def _check_rate(self, sampling_rate: int | None) -> int:
-        if sampling_rate is None:
-            return self.sampling_rate
-        low, high = SAMPLING_RATE_RANGE
-        if not low <= sampling_rate <= high:
-            raise ValueError(f"Bad sampling_rate {sampling_rate}, expected {low} to {high} Hz")
-        return int(sampling_rate)
-
-    def _to_mono(self, clip: Any, index: int) -> torch.Tensor:
-        wave = _as_float(clip, index)
-        if wave.numel() == 0:
-            raise ValueError(f"Clip {index} is empty, expected at least one sample")
-        if wave.ndim == 2 and min(wave.shape) <= MAX_CHANNELS:
-            wave = wave.mean(dim=int(wave.shape[0] > wave.shape[1]))
-        if wave.ndim != 1:
-            raise ValueError(
-                f"Bad shape {tuple(wave.shape)} of clip {index}, expected (samples,) or at most "
-                f"{MAX_CHANNELS} channels; give a batch as a list of clips"
-            )
-        if not torch.isfinite(wave).all():
-            raise ValueError(f"Clip {index} holds NaN or infinite samples, expected finite ones")
-        return wave
-
-    def _resample(self, wave: torch.Tensor, rate: int) -> torch.Tensor:
-        if rate == self.sampling_rate:
-            return wave
-        if rate * self.sampling_rate // gcd(rate, self.sampling_rate) ** 2 > MAX_RESAMPLING_KERNEL:
-            resampled = soxr.resample(wave.cpu().numpy(), rate, self.sampling_rate)
-            return torch.from_numpy(resampled).to(wave)
-        return _resampler(rate, self.sampling_rate, str(wave.device))(wave)
-
     def _log_mels(self, clips: list[torch.Tensor]) -> list[torch.Tensor]:
         """Log-mels `(frames, n_mels)` of each clip, computed as one zero-padded batch."""
         device = str(clips[0].device)
@@ -294,28 +236,6 @@ class EmotionFeatureExtractor(SequenceFeatureExtractor):
         with torch.autocast(torch.device(device).type, enabled=False):
             log_mel = (magnitude.transpose(1, 2) @ filters).clamp(min=self.mel_floor).log()
         return [x[: self.num_frames(len(clip))] for x, clip in zip(log_mel, clips, strict=True)]
-
-
-def _as_batch(raw_speech: Any) -> list[Any]:
-    """A list of clips from one clip or a list of clips."""
-    if not isinstance(raw_speech, (list, tuple)):
-        return [raw_speech]
-    if not raw_speech:
-        raise ValueError("Got an empty list, expected at least one clip")
-    return [list(raw_speech)] if np.ndim(raw_speech[0]) == 0 else list(raw_speech)
-
-
-def _as_float(clip: Any, index: int) -> torch.Tensor:
-    """Samples of a clip as float32, integers as the PCM that they are."""
-    # A copy: torch takes neither the negative strides of `clip[::-1]` nor read-only arrays.
-    wave = clip.detach() if isinstance(clip, torch.Tensor) else torch.tensor(np.array(clip))
-    if wave.is_floating_point():
-        return wave.to(torch.float32)
-    if wave.dtype not in PCM_FULL_SCALE:
-        raise ValueError(
-            f"Bad type {wave.dtype} of clip {index}, expected floating point, int16 or int32"
-        )
-    return wave.to(torch.float32) / PCM_FULL_SCALE[wave.dtype]
 
 
 EmotionFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -9,10 +9,14 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+# diffusers copies what a file imports itself, and no further.
+from .configuration_emotion_classifier import EmotionClassifierConfig  # noqa: F401
 from .configuration_emotion_resnet import EmotionResNetConfig
+from .emotion_heads import PER_EMOTION as HEAD_ROWS
+from .emotion_heads import EmotionHeads, initialize_heads
 
 # Parameters with a row per emotion.
-PER_EMOTION = ("heads.attention.deviation.weight", "heads.weight", "heads.bias")
+PER_EMOTION = tuple(f"heads.{name}" for name in HEAD_ROWS)
 
 
 @dataclass
@@ -63,8 +67,11 @@ class EmotionResNetConvLayer(nn.Module):
         self, hidden_state: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The layer's output and the mask of its frames."""
-        mask = mask[..., :: self.frame_stride]
         hidden_state = self.activation(self.normalization(self.convolution(hidden_state)))
+        if self.frame_stride > 1:
+            # Not a slice, whose length exported graphs cannot tell to be that of the convolution.
+            frames = torch.arange(hidden_state.shape[-1], device=mask.device)
+            mask = mask.index_select(-1, frames * self.frame_stride)
         # In the precision of autocast: a float mask would make floats of everything.
         return hidden_state * mask.to(hidden_state.dtype), mask
 
@@ -155,71 +162,6 @@ class EmotionResNetModel(nn.Module):
         return tuple(hidden_states), mask
 
 
-class EmotionResNetHeadAttention(nn.Module):
-    """Where each emotion's head looks: what all heads agree on, and how each deviates from it.
-
-    Attention of its own from the start would let each head look for its emotion in every recording;
-    so deviations start at zero, and weight decay keeps them small.
-    """
-
-    def __init__(self, config: EmotionResNetConfig) -> None:
-        super().__init__()
-        size = config.attention_size
-        self.hidden = nn.Conv2d(config.hidden_sizes[-1], size, kernel_size=1)
-        # A bias would shift a whole map, which its softmax ignores.
-        self.common = nn.Conv2d(size, 1, kernel_size=1, bias=False)
-        self.deviation = nn.Conv2d(size, config.num_labels, kernel_size=1, bias=False)
-
-    def forward(self, hidden_state: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Maps `(batch, num_labels, bands, frames)`; each sums to 1 over real frames."""
-        hidden = self.hidden(hidden_state).tanh()
-        scores = self.common(hidden) + self.deviation(hidden)
-        scores = scores.masked_fill(mask == 0, float("-inf"))
-        return scores.flatten(2).softmax(dim=-1).view_as(scores)
-
-
-class EmotionResNetHeads(nn.Module):
-    """One head per emotion, each with its own attention over time and frequency.
-
-    The bands of the last feature map are brought together by one projection, which knows where on
-    the frequency axis a pattern lies; each head first weighs the bands of every frame by its own
-    attention. Then it takes the mean and standard deviation over time, weighted by its attention
-    too (attentive statistics, Okabe et al. 2018), and judges from those whether its emotion is
-    present. All heads run as one batch of products.
-    """
-
-    def __init__(self, config: EmotionResNetConfig) -> None:
-        super().__init__()
-        channels, bands, size = config.hidden_sizes[-1], config.num_bands, config.projection_size
-        self.attention = EmotionResNetHeadAttention(config)
-        self.projection = nn.Parameter(torch.empty(size, channels, bands))
-        self.frame_normalization = nn.BatchNorm1d(size)
-        self.normalization = nn.BatchNorm1d(config.embedding_dim)
-        self.weight = nn.Parameter(torch.empty(config.num_labels, config.embedding_dim))
-        self.bias = nn.Parameter(torch.zeros(config.num_labels))
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(
-        self, hidden_state: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits `(batch, num_labels)`, embeddings and attention as in the model's output."""
-        attention = self.attention(hidden_state, mask)
-        frames = attention.sum(dim=2)
-        seen = self._project(hidden_state, attention / frames.clamp(min=1e-6).unsqueeze(2))
-        statistics = _weighted_statistics(seen, frames)
-        evidence = self.dropout(self.normalization(statistics.flatten(0, 1)).view_as(statistics))
-        logits = torch.einsum("bec,ec->be", evidence, self.weight) + self.bias
-        return logits, statistics.mean(dim=1), attention
-
-    def _project(self, hidden_state: torch.Tensor, band_weights: torch.Tensor) -> torch.Tensor:
-        """What each head sees: `(b, c, f, t)` and `(b, e, f, t)` to `(b, e, size, t)`."""
-        projected = torch.einsum("bcft,scf->bsft", hidden_state, self.projection)
-        # Times the number of bands, so that even attention is a plain sum.
-        weights = band_weights * band_weights.shape[2]
-        seen = torch.einsum("bsft,beft->best", projected, weights)
-        return F.relu(self.frame_normalization(seen.flatten(0, 1))).view_as(seen)
-
-
 class EmotionResNetForAudioClassification(PreTrainedModel):
     """Names the emotion in log-mel spectrograms.
 
@@ -237,7 +179,14 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
     def __init__(self, config: EmotionResNetConfig) -> None:
         super().__init__(config)
         self.emotion_resnet = EmotionResNetModel(config)
-        self.heads = EmotionResNetHeads(config)
+        self.heads = EmotionHeads(
+            channels=config.hidden_sizes[-1],
+            bands=config.num_bands,
+            num_labels=config.num_labels,
+            attention_size=config.attention_size,
+            projection_size=config.projection_size,
+            dropout=config.dropout,
+        )
         self.post_init()
 
     def forward(
@@ -274,6 +223,8 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
         with torch.autocast(input_features.device.type, enabled=False):
             hidden_state = hidden_states[-1].to(self.heads.weight.dtype)
             logits, embeddings, attention = self.heads(hidden_state, mask)
+        if not self.training:
+            logits = logits / config.score_temperature
         output = EmotionResNetOutput(
             loss=None if labels is None else F.cross_entropy(logits, labels),
             logits=logits,
@@ -320,7 +271,8 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
             )
         if attention_mask is None:
             return input_features.new_ones(input_features.shape[:2])
-        if not attention_mask[:, 0].all():
+        # A look at the values would break the graph of an export or a compilation.
+        if not torch.compiler.is_compiling() and not attention_mask[:, 0].all():
             raise ValueError("Bad attention_mask, expected a real frame at the start of each clip")
         return attention_mask
 
@@ -332,15 +284,8 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
                 nn.init.zeros_(module.bias)
         elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.reset_parameters()
-        elif isinstance(module, EmotionResNetHeads):
-            # Here and not in their own class: transformers passes over modules that hold no
-            # parameters themselves.
-            nn.init.zeros_(module.attention.common.weight)
-            nn.init.zeros_(module.attention.deviation.weight)
-            fan_in = module.projection[0].numel()
-            nn.init.normal_(module.projection, std=(2 / fan_in) ** 0.5)
-            nn.init.normal_(module.weight, std=0.3 * module.weight.shape[1] ** -0.5)
-            nn.init.zeros_(module.bias)
+        elif isinstance(module, EmotionHeads):
+            initialize_heads(module)
 
 
 def _branch(
@@ -358,16 +303,6 @@ def _branch(
         layer(narrow, narrow, stride=stride),
         layer(narrow, out_channels, kernel_size=1, activation=False),
     ]
-
-
-def _weighted_statistics(hidden_state: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean and deviation over time: `(b, e, s, t)` and weights `(b, e, t)` to `(b, e, 2s)`."""
-    mean = torch.einsum("best,bet->bes", hidden_state, weights)
-    # Centred first: the difference of two large squares would be rounded away.
-    centred = hidden_state - mean.unsqueeze(-1)
-    variance = torch.einsum("best,bet->bes", centred.square(), weights)
-    deviation = variance.clamp(min=1e-5).sqrt()
-    return torch.cat([mean, deviation], dim=-1)
 
 
 EmotionResNetForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")

@@ -1,7 +1,10 @@
 """Waveforms from log-mel spectrograms: Griffin-Lim, filtering of the source, or a HiFi-GAN."""
 
-from functools import lru_cache
+import logging
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from math import ceil, log, prod
+from typing import Any, TypeVar
 
 import librosa
 import numpy as np
@@ -34,13 +37,32 @@ HIFIGAN_FMAX = 7_600.0
 # FastSpeech2ConformerHifiGanConfig does not name a rate; its training data, LJSpeech, has this one.
 LJSPEECH_SAMPLING_RATE = 22_050
 
+# diffusers warns at every `to(dtype)`, of modules to be kept in float32 even where there are none.
+logging.getLogger("diffusers.models.modeling_utils").addFilter(
+    lambda record: "should be kept in float32: []" not in record.getMessage()
+)
+
+Method = TypeVar("Method", bound=Callable[..., torch.Tensor])
+
+
+def _in_full_precision(method: Method) -> Method:
+    """Without gradients, and deaf to autocast: phases and gains in half precision are noise."""
+
+    @wraps(method)
+    @torch.no_grad()
+    def computed(self: "MelVocoder", *args: Any, **kwargs: Any) -> torch.Tensor:
+        with torch.autocast(self.device.type, enabled=False):
+            return method(self, *args, **kwargs)
+
+    return computed  # type: ignore[return-value]
+
 
 class MelVocoder(ModelMixin, ConfigMixin):
     r"""Turns log-mels of `EmotionFeatureExtractor`, not normalised, into waveforms, clip by clip.
 
     There is nothing to train: the settings and the mel filter bank are all that is saved. It
-    computes in float32 on the device that it was moved to, whatever the type of its arguments; in
-    half precision the bank is rounded, which is 0.1 % of the level at most.
+    computes in float32 on the device that it was moved to, whatever the type of its arguments and
+    under autocast too; in half precision the bank is rounded, which is 0.1 % of the level at most.
 
     * `griffin_lim` obeys the log-mel most closely, with a source or without;
     * `filter_source` keeps all of the source that the log-mel does not contradict;
@@ -78,7 +100,7 @@ class MelVocoder(ModelMixin, ConfigMixin):
         self.register_buffer("mel_filters", torch.tensor(_mel_filters(*bank)))
         self.register_buffer("mel_interpolation", torch.tensor(_mel_interpolation(*bank)))
 
-    @torch.no_grad()
+    @_in_full_precision
     def forward(
         self,
         log_mel: torch.Tensor,
@@ -120,7 +142,7 @@ class MelVocoder(ModelMixin, ConfigMixin):
             samples = self.griffin_lim(log_mel, waveform, generator)
         return samples / samples.abs().max().clamp(min=1)
 
-    @torch.no_grad()
+    @_in_full_precision
     def griffin_lim(
         self,
         log_mel: torch.Tensor,
@@ -153,7 +175,7 @@ class MelVocoder(ModelMixin, ConfigMixin):
         waveform = self._checked_waveform(waveform, len(log_mel))
         return self._iterate(self._source_spectrum(log_mel, waveform), mel, len(waveform))
 
-    @torch.no_grad()
+    @_in_full_precision
     def filter_source(self, log_mel: torch.Tensor, waveform: torch.Tensor) -> torch.Tensor:
         """The source through a filter, smooth over frequency, from its own log-mel to this one.
 
@@ -176,7 +198,7 @@ class MelVocoder(ModelMixin, ConfigMixin):
         log_gain = self._limited_gain(log_mel, self._log_mel(spectrum.abs()))
         return self._istft(spectrum * self._to_bins(log_gain).exp(), len(waveform))
 
-    @torch.no_grad()
+    @_in_full_precision
     def hifigan(
         self,
         log_mel: torch.Tensor,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from toy_encoders import save_toy_encoder
 
 from datasets_scripts import EMOTIONS, load_corpus
 
@@ -46,7 +47,23 @@ def checkout(tmp_path_factory):
             name = f"{EMODB_SPEAKERS[number - 1]}a01{EMODB_LETTERS[emotion]}a.wav"
             (emodb / name).write_bytes(row["audio"]["bytes"])
     shutil.copy(next(emodb.glob("*.wav")), folder / "speech.wav")
+    write_own_corpus(folder / "path/to/mine")
+    # A small encoder where the Hub's would be after a download.
+    cached = folder / "cache/hub/models--openai--whisper-tiny.en"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs/main").write_text("0123456789abcdef0123456789abcdef01234567")
+    save_toy_encoder(cached / "snapshots/0123456789abcdef0123456789abcdef01234567")
     return folder
+
+
+def write_own_corpus(folder: Path) -> None:
+    """Recordings as somebody has them: a table that says what is felt in each."""
+    folder.mkdir()
+    lines = ["file,feeling,speaker"]
+    for i, row in enumerate(load_corpus("toy_emotions", speakers=8, repetitions=1)):
+        (folder / f"{i:03d}.wav").write_bytes(row["audio"]["bytes"])
+        lines.append(f"{i:03d}.wav,{EMOTIONS[row['emotion']]},{row['speaker']}")
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
 
 
 def run(language: str, code: str, folder: Path) -> str:
@@ -54,6 +71,7 @@ def run(language: str, code: str, folder: Path) -> str:
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HF_HOME": str(folder / "cache"),
+        "HF_HUB_OFFLINE": "1",
         "ACCELERATE_USE_CPU": "true",
     }
     done = subprocess.run(
@@ -63,8 +81,11 @@ def run(language: str, code: str, folder: Path) -> str:
     return done.stdout
 
 
+USES = ("load", "train", "recognise", "calibrate", "own_corpus", "train_enhancer", "enhance")
+
+
 def test_every_use_is_short():
-    assert set(snippets()) == {"load", "train", "recognise", "enhance"}
+    assert tuple(snippets()) == USES
     assert all(code.count("\n") < 10 for _, code in snippets().values())
 
 
@@ -72,17 +93,21 @@ def test_snippets_run_as_printed(checkout):
     printed = {name: run(*snippet, checkout) for name, snippet in snippets().items()}
     assert printed["load"].splitlines()[0].startswith("18 03 Der Lappen")
     assert "speakers_03 6 6 6" in printed["load"]
-    assert (checkout / "outputs/fold_0/model/model.safetensors").exists()
-    guesses = [line.split()[0] for line in printed["recognise"].splitlines()]
+    assert (checkout / "outputs/transformer_0/model/model.safetensors").exists()
+    *guesses, speech = [line.split()[0] for line in printed["recognise"].splitlines()]
     assert len(guesses) == 3
     assert set(guesses) <= set(EMOTIONS)
+    assert speech == "speech"
+    assert "'label'" in printed["calibrate"]
+    assert "me" in (checkout / "my_classifier/config.json").read_text()
+    assert (checkout / "outputs/mine/model/model.safetensors").exists()
     assert soundfile.info(checkout / "angrier.wav").frames > 0
 
 
 @pytest.mark.parametrize(
     ("page", "tables"),
     [
-        ("README.md", ["recognition", "enhancement"]),
+        ("README.md", ["robustness", "calibration", "recognition", "enhancement"]),
         ("results/README.md", ["folds", "clarity_folds", "style"]),
     ],
 )

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from base64 import b64decode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,7 +27,7 @@ ROOT = Path(train_classifier.__file__).parent
 # 24 recordings train, hence 4 batches an epoch.
 TOY = {"speakers": 6, "repetitions": 1}
 SETTINGS = {
-    "model": {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "dropout": 0.2},
+    "model": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "dropout": 0.2},
     "stages": [
         {
             "name": "everything",
@@ -90,10 +89,11 @@ def finished(settings, tmp_path_factory):
     return output
 
 
-def launch(settings, output, *arguments, processes=1, **environment):
+def launch(settings, output, *arguments, processes=1, killed_after=None, **environment):
     """Start the script in a process, or two, of its own."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command = [sys.executable, *(launcher if processes > 1 else [])]
+    killer = ["tests/killed_after.py", str(killed_after)]
+    command = [sys.executable, *(launcher if processes > 1 else killer if killed_after else [])]
     command += ["train_classifier.py", "--config", str(settings), f"output_dir={output}"]
     environment = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **environment}
     return subprocess.Popen(
@@ -115,14 +115,11 @@ def finish(process):
     return printed
 
 
-def kill_at(process, checkpoint):
-    """Kill the process without warning as soon as the checkpoint exists."""
-    while not checkpoint.exists():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+def run_until(checkpoint, settings, output, *arguments):
+    """Start the script in a process that is killed as soon as it has written a checkpoint."""
+    process = launch(settings, output, *arguments, killed_after=output / "checkpoints" / checkpoint)
+    printed, _ = process.communicate(timeout=600)
+    assert process.returncode == -signal.SIGKILL, printed
 
 
 def read_json(path):
@@ -158,10 +155,9 @@ def contents(folder):
 class TestResume:
     def test_killed_in_both_stages_equals_uninterrupted(self, settings, finished, train, tmp_path):
         output = tmp_path / "run"
-        checkpoints = output / "checkpoints"
-        kill_at(launch(settings, output), checkpoints / "step-00000006-stage-0")
+        run_until("step-00000006-stage-0", settings, output)
         assert not (output / "history.json").exists()
-        kill_at(launch(settings, output, "--resume"), checkpoints / "step-00000018-stage-1")
+        run_until("step-00000018-stage-1", settings, output, "--resume")
         assert not (output / "model").exists()
         train("--resume")
         assert_same_run(finished, output)
@@ -307,6 +303,8 @@ class HubHandler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.tokens.add(self.headers.get("Authorization"))
         commit = f"/api/models/{self.server.repository}/commit/main"
+        if self.server.refuses:
+            return self.send_error(403)
         if self.path == "/api/repos/create":
             self.server.created.append(json.loads(body))
             return self.answer({"url": f"{self.server.url}/{self.server.repository}"})
@@ -346,7 +344,7 @@ def hub():
     with ThreadingHTTPServer(("127.0.0.1", 0), HubHandler) as server:
         server.url = f"http://127.0.0.1:{server.server_port}"
         server.repository = "someone/toy-emotions"
-        server.files, server.created, server.tokens = {}, [], set()
+        server.files, server.created, server.tokens, server.refuses = {}, [], set(), False
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
@@ -443,6 +441,48 @@ def test_pretrained_models_are_fine_tuned(train, tmp_path, kind):
     assert sum(guess["score"] for guess in guesses) == pytest.approx(1, abs=1e-4)
 
 
+class TestShippedSettings:
+    """Each delta of `configs/` on the embedded corpus, as small and short as it can be."""
+
+    @pytest.fixture
+    def train_shipped(self, toy_spec, tmp_path):
+        def run(delta, *arguments):
+            small = f"corpora={{toy_emotions: {json.dumps(toy_spec)}}}"
+            configs = [f"--config={ROOT / 'configs' / name}" for name in ("classifier.yaml", delta)]
+            short = [f"output_dir={tmp_path / 'run'}", small, "stages.0.epochs=1", "batch_size=12"]
+            # Accelerate takes another precision in a new process only.
+            short += ["mixed_precision=no"]
+            train_classifier.main([*configs, *short, "evaluations_per_stage=1", *arguments])
+            return read_json(tmp_path / "run" / "history.json"), tmp_path / "run" / "model"
+
+        return run
+
+    TINY = "model={embedding_size: 8, hidden_sizes: [8, 16], depths: [1, 1]}"
+
+    def test_cross_corpus(self, train_shipped):
+        history, model = train_shipped("classifier_cross_corpus.yaml", self.TINY)
+        assert [entry["stage"] for entry in history] == ["mixup"]
+        assert (model / "model.safetensors").exists()
+
+    def test_refit_trains_on_those_who_validate(self, train_shipped):
+        history, model = train_shipped("refit.yaml", self.TINY, "stages.1.epochs=1")
+        # Twice as many train, and nobody is left to choose by.
+        assert history[0]["step"] == 4
+        assert "validation_loss" not in history[-1]
+        assert (model / "model.safetensors").exists()
+
+    def test_pretrained_trains_in_full_precision_whatever_the_checkpoint_holds(
+        self, train_shipped, tmp_path
+    ):
+        pretrained = tiny_pretrained("hubert", tmp_path / "pretrained")
+        half = AutoModelForAudioClassification.from_pretrained(pretrained, dtype=torch.float16)
+        half.save_pretrained(pretrained)
+        history, model = train_shipped("pretrained.yaml", f"model_name_or_path={pretrained}")
+        assert np.isfinite(history[-1]["validation_loss"])
+        weights = load_file(model / "model.safetensors")
+        assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
 class TestTwoProcesses:
     def test_evaluation_is_that_of_one(self, settings, finished, tmp_path):
         output = tmp_path / "run"
@@ -494,6 +534,8 @@ class TestErrors:
                 r"Stage 'fine-tuning' names \['emodb'\], expected \['toy_emotions'\]",
             ),
             ("push_to_hub=true", "Got push_to_hub without hub_model_id"),
+            ("hub_model_id=not a valid id!", "Bad hub_model_id 'not a valid id!', expected user/n"),
+            ("hub_model_id=one/two/three", "Bad hub_model_id 'one/two/three', expected user/name"),
         ],
     )
     def test_bad_settings_are_refused_before_anything_is_made(
@@ -502,6 +544,24 @@ class TestErrors:
         with pytest.raises(ValueError, match=message):
             train(override)
         assert not (tmp_path / "run").exists()
+
+    def test_push_without_a_token(self, train, tmp_path, monkeypatch):
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+        with pytest.raises(ValueError, match="Got push_to_hub without a token, expected one from"):
+            train("push_to_hub=true", "hub_model_id=someone/toy")
+        assert not (tmp_path / "run").exists()
+
+    def test_push_to_a_hub_that_refuses(self, train, hub, tmp_path, monkeypatch):
+        """Said before training; so is a Hub that nobody can reach."""
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        hub.refuses = True
+        for endpoint in (hub.url, "http://127.0.0.1:9"):
+            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+            with pytest.raises(OSError, match="Cannot push to 'someone/toy', expected a reposit"):
+                train("push_to_hub=true", "hub_model_id=someone/toy")
+            assert not (tmp_path / "run").exists()
 
     @pytest.mark.skipif(importlib.util.find_spec("trackio") is not None, reason="is installed")
     def test_tracker_that_is_not_installed(self, train):

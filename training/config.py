@@ -44,6 +44,56 @@ class AugmentationConfig:
 
 
 @dataclass
+class DegradationConfig:
+    """How far sound is degraded in training; 0 switches a change off.
+
+    Args:
+        level: Largest change of level, in dB.
+        equaliser: Largest gain of a random smooth filter, in dB.
+        noise_probability: Share of recordings that noise is mixed into, white to brown.
+        noise_snr: Range of the signal-to-noise ratio, in dB.
+        reverb_probability: Share of recordings that are put into a room.
+        reverb_seconds: Range of the room's reverberation time, in seconds.
+        band_probability: Share of recordings whose band is limited, to telephone's or wider.
+        codec_probability: Share of recordings that are compressed as MP3, at 16 to 64 kbit/s.
+    """
+
+    level: float = 0.0
+    equaliser: float = 0.0
+    noise_probability: float = 0.0
+    noise_snr: tuple[float, float] = (5.0, 30.0)
+    reverb_probability: float = 0.0
+    reverb_seconds: tuple[float, float] = (0.15, 0.6)
+    band_probability: float = 0.0
+    codec_probability: float = 0.0
+
+
+@dataclass
+class StatisticsConfig:
+    """How often training normalises an example with which statistics; shares that need not add up.
+
+    Args:
+        corpus: Those of its corpus, as when the corpus is named.
+        unknown: Those of all corpora together, as when nothing is known.
+        speaker: Those of a few recordings of its speaker, as after calibration by voice.
+        room: Those of a few recordings of its corpus, as after calibration by room.
+        recordings: Range of how many recordings are a few.
+    """
+
+    corpus: float = 1.0
+    unknown: float = 0.0
+    speaker: float = 0.0
+    room: float = 0.0
+    recordings: tuple[int, int] = (5, 20)
+
+    def draw(self, generator: Any) -> str:
+        """`"corpus"`, `"unknown"`, `"speaker"` or `"room"`, from a NumPy generator."""
+        kinds = ("corpus", "unknown", "speaker", "room")
+        shares = [getattr(self, kind) for kind in kinds]
+        return kinds[int(generator.choice(4, p=[share / sum(shares) for share in shares]))]
+
+
+@dataclass
 class ScheduleConfig:
     """How long and how fast a network is trained.
 
@@ -66,6 +116,9 @@ class StageConfig(ScheduleConfig):
         name: Shown in the history and in plots.
         corpora: Corpora trained on; all of the run when empty.
         emotions: `"six_emotions"`, or `"all"` to also train on each corpus' other emotions.
+        train_encoder: What of a pretrained encoder trains: `"frozen"` (nothing; what it hears is
+            computed once), `"last_1"`, `"last_2"`, ... (its last layers), `"all"`, or `"lora"`
+            (small matrices beside its attention, Hu et al. 2022).
         mixup_alpha: Parameter of mixup's Beta distribution (Zhang et al. 2018).
         mixup_probability: Share of recordings that are mixed with another one.
         label_smoothing: Share of the target given to all classes alike.
@@ -75,6 +128,7 @@ class StageConfig(ScheduleConfig):
     name: str = "train"
     corpora: list[str] = field(default_factory=list)
     emotions: str = "six_emotions"
+    train_encoder: str = "frozen"
     mixup_alpha: float = 0.3
     mixup_probability: float = 0.0
     label_smoothing: float = 0.0
@@ -113,9 +167,13 @@ class ClassifierConfig(RunConfig):
     output_dir: str = "outputs/classifier"
     train_on_validation: bool = False
     model_name_or_path: str | None = None
+    encoder_name_or_path: str | None = None
     model: dict[str, Any] = field(default_factory=dict)
     feature_extractor: dict[str, Any] = field(default_factory=dict)
     stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
+    statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
+    copies: int = 0
+    degradation: DegradationConfig = field(default_factory=DegradationConfig)
     crop_seconds: float = 2.5
     balance: float = 0.5
     early_stopping_patience: int = 0

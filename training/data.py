@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from datasets_scripts import EMOTIONS, Fold, check_leaks, load_corpus, protocol_folds
 
-from .config import ClassifierConfig, DiffusionConfig, StageConfig
+from .config import ClassifierConfig, DiffusionConfig, RunConfig, StageConfig
 from .features import Features, crop, mix
 from .sampling import Draw, EpochSampler
 
@@ -40,6 +40,11 @@ class Corpora:
         """Class index of every row."""
         return np.asarray(self.dataset["emotion"])
 
+    @property
+    def six_emotions_train_rows(self) -> list[int]:
+        """Training rows of the six emotions."""
+        return [row for row in self.fold.train if self.targets[row] < len(EMOTIONS)]
+
     def train_rows(self, stage: StageConfig) -> list[int]:
         """Training rows of a stage.
 
@@ -52,13 +57,8 @@ class Corpora:
             raise ValueError(
                 f"Stage '{stage.name}' names {sorted(unknown)}, expected {sorted(set(corpora))}"
             )
-        classes = len(self.labels) if stage.emotions == "all" else len(EMOTIONS)
-        targets = self.targets
-        rows = [
-            row
-            for row in self.fold.train
-            if targets[row] < classes and (not stage.corpora or corpora[row] in stage.corpora)
-        ]
+        rows = self.fold.train if stage.emotions == "all" else self.six_emotions_train_rows
+        rows = [row for row in rows if not stage.corpora or corpora[row] in stage.corpora]
         if not rows:
             raise ValueError(f"Stage '{stage.name}' has no training recordings in this fold")
         return rows
@@ -75,7 +75,8 @@ def load_corpora(config: ClassifierConfig | DiffusionConfig) -> Corpora:
     Raises:
         ValueError: A fold that the protocol does not have, or a leak.
     """
-    full = {name: _load(name, spec) for name, spec in config.corpora.items()}
+    emotions = _emotions(config)
+    full = {name: _load(name, emotions, spec) for name, spec in config.corpora.items()}
     extras = [e for dataset in full.values() for e in dataset.features["emotion"].names]
     labels = [*EMOTIONS, *dict.fromkeys(e for e in extras if e not in EMOTIONS)]
     parts = [_relabel(dataset, labels) for dataset in full.values()]
@@ -93,10 +94,17 @@ def load_corpora(config: ClassifierConfig | DiffusionConfig) -> Corpora:
     return Corpora(dataset, labels, fold)
 
 
-def _load(name: str, spec: Any) -> Dataset:
+def _emotions(config: ClassifierConfig | DiffusionConfig) -> str:
+    """Configuration of the corpora: a classifier of the six reads no other recordings."""
+    if isinstance(config, ClassifierConfig):
+        return "all" if any(stage.emotions == "all" for stage in config.stages) else "six_emotions"
+    return "all"
+
+
+def _load(name: str, emotions: str, spec: Any) -> Dataset:
     """A corpus from its folder, or from a mapping with `data_dir` and further options."""
     options = dict(spec) if isinstance(spec, dict) else {"data_dir": spec}
-    dataset = load_corpus(name, "all", **options)
+    dataset = load_corpus(name, emotions, **options)
     assert isinstance(dataset, Dataset)
     return dataset
 
@@ -206,7 +214,11 @@ class EvaluationExamples(TorchDataset[tuple[np.ndarray, int]]):
 
 
 def train_loader(
-    config: ClassifierConfig, corpora: Corpora, features: Features, stage_index: int
+    config: ClassifierConfig,
+    corpora: Corpora,
+    features: Features,
+    stage_index: int,
+    num_labels: int,
 ) -> DataLoader[Any]:
     """Batches of a stage: model inputs and `labels` `(batch, num_labels)`, probabilities.
 
@@ -215,8 +227,7 @@ def train_loader(
     """
     stage = config.stages[stage_index]
     rows = corpora.train_rows(stage)
-    if len(rows) < config.batch_size:
-        raise ValueError(f"Bad batch_size {config.batch_size}, expected at most {len(rows)}")
+    check_batch_size(config, rows)
     corpus, targets = list(corpora.dataset["corpus"]), corpora.targets
     sampler = EpochSampler(
         rows,
@@ -226,32 +237,44 @@ def train_loader(
         mixup_alpha=stage.mixup_alpha,
         mixup_probability=stage.mixup_probability,
     )
-
-    def collate(examples: Sequence[tuple[np.ndarray, np.ndarray]]) -> Batch:
-        inputs, labels = zip(*examples, strict=True)
-        return {**features.collate(inputs), "labels": torch.from_numpy(np.stack(labels))}
-
     return DataLoader(
-        TrainingExamples(features, targets, len(corpora.labels), stage),
+        TrainingExamples(features, targets, num_labels, stage),
         batch_size=config.batch_size,
         sampler=sampler,
-        collate_fn=collate,
+        collate_fn=partial(collate, features, "labels"),
         drop_last=True,
         num_workers=config.num_workers,
     )
+
+
+def check_batch_size(config: RunConfig, rows: Sequence[int]) -> None:
+    """Refuse a batch that would never be full.
+
+    Raises:
+        ValueError: Fewer training recordings than a batch holds.
+    """
+    if len(rows) < config.batch_size:
+        raise ValueError(f"Bad batch_size {config.batch_size}, expected at most {len(rows)}")
 
 
 def evaluation_loader(
     config: ClassifierConfig, features: Features, rows: Sequence[int]
 ) -> DataLoader[Any]:
     """Batches of whole recordings: model inputs and their `row` numbers `(batch,)`."""
+    return DataLoader(
+        EvaluationExamples(features, rows),
+        batch_size=config.batch_size,
+        collate_fn=partial(collate, features, "row"),
+    )
 
-    def collate(examples: Sequence[tuple[np.ndarray, int]]) -> Batch:
-        inputs, numbers = zip(*examples, strict=True)
-        return {**features.collate(inputs), "row": torch.tensor(numbers)}
 
-    examples = EvaluationExamples(features, rows)
-    return DataLoader(examples, batch_size=config.batch_size, collate_fn=collate)
+def collate(features: Features, name: str, examples: Sequence[tuple[np.ndarray, Any]]) -> Batch:
+    """A batch of inputs, and under `name` what belongs to each of them.
+
+    Not within a loader's function: workers that are spawned, not forked, could not receive it.
+    """
+    inputs, values = zip(*examples, strict=True)
+    return {**features.collate(inputs), name: torch.from_numpy(np.stack(values))}
 
 
 def soft_cross_entropy(logits: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:

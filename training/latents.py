@@ -13,7 +13,7 @@ from datasets_scripts import EMOTIONS
 from pipelines.emotion_enhancement import content_envelope, fold_frames
 
 from .config import DiffusionConfig, DiffusionStageConfig
-from .data import Batch, Corpora
+from .data import Batch, Corpora, check_batch_size
 from .features import MelFeatures, crop
 from .sampling import BucketBatchSampler, Crop, EpochSampler
 
@@ -24,17 +24,34 @@ TIMESTEP_QUARTERS = 4
 
 
 class AutoencoderExamples(TorchDataset[Batch]):
-    """Spectrograms of changed level and colour, with the noise of their posterior."""
+    """Spectrograms with the noise of their posterior.
 
-    def __init__(self, features: MelFeatures, config: DiffusionConfig, vae: AutoencoderKL) -> None:
+    Args:
+        features: Log-mels of all recordings.
+        config: How far level and colour are changed.
+        vae: The autoencoder.
+        training: Validation hears recordings as they are.
+    """
+
+    def __init__(
+        self,
+        features: MelFeatures,
+        config: DiffusionConfig,
+        vae: AutoencoderKL,
+        training: bool = True,
+    ) -> None:
         self.features = features
         self.config = config
+        self.training = training
         self.channels = vae.config.latent_channels
         self.stride = latent_stride(vae)
 
     def __getitem__(self, item: Crop) -> Batch:
         generator = np.random.default_rng(item.seed)
-        mel = self.features.augment(item.row, self.config.augmentation, generator)
+        if self.training:
+            mel = self.features.augment(item.row, self.config.augmentation, generator)
+        else:
+            mel = self.features.load(item.row)
         mel = crop(mel, item.frames, generator)
         shape = (self.channels, mel.shape[1] // self.stride, item.frames // self.stride)
         return {
@@ -50,16 +67,25 @@ class DenoiserExamples(TorchDataset[Batch]):
     cannot stand for the emotion. The content's formants are moved, so that it cannot stand for the
     voice.
 
+    "No emotion" is what is left when the emotion is dropped, which happens to recordings of all six
+    alike: it is the mixture that guidance and the anchor mean to subtract (Ho & Salimans 2022).
+    Recordings of other emotions have no label here and stay out: taken for "no emotion" without
+    being dropped, they would be most of what it stands for.
+
     Args:
         features: Log-mels of all recordings.
         corpora: Who trains, and the emotions.
-        moments: Mean and deviation of the latents of each row, `(2 * channels, bands, frames)`.
+        moments: Mean and deviation of the latents of each row, `(2 * channels, bands, frames)`;
+            rows of the six emotions only.
         vectors: Emotion vectors of the rows, `(rows, vector_dim)`.
         config: How often what is dropped, and how far content is moved.
         stride: Frames of the spectrogram that make one of the latents.
         num_train_timesteps: Length of the noise schedule.
         training: Validation draws the same for a row always, drops nothing and takes one timestep
             of each quarter of the schedule in turn.
+
+    Raises:
+        ValueError: A recording of an emotion beyond the six.
     """
 
     def __init__(
@@ -73,20 +99,24 @@ class DenoiserExamples(TorchDataset[Batch]):
         num_train_timesteps: int,
         training: bool = True,
     ) -> None:
+        self.emotions = corpora.targets.tolist()
+        others = sorted({corpora.labels[self.emotions[row]] for row in moments} - set(EMOTIONS))
+        if others:
+            raise ValueError(f"Bad moments of {others}, expected emotions among {list(EMOTIONS)}")
         self.features = features
-        self.moments = moments
+        # Arrays: workers that are spawned would open a file for each tensor.
+        self.moments = {row: moment.numpy() for row, moment in moments.items()}
         self.vectors = vectors
         self.config = config
         self.stride = stride
         self.num_train_timesteps = num_train_timesteps
         self.training = training
-        self.emotions = [min(int(target), NO_EMOTION) for target in corpora.targets]
         self.partners = same_speaker(corpora, list(moments))
 
     def __getitem__(self, item: Crop) -> Batch:
         generator = np.random.default_rng(item.seed)
         length = item.frames // self.stride
-        moments = self.moments[item.row]
+        moments = torch.from_numpy(self.moments[item.row])
         start = int(generator.integers(0, moments.shape[-1] - length + 1))
         mean, deviation = moments[..., start : start + length].chunk(2)
         style = self._style(item.row, generator)
@@ -126,7 +156,7 @@ class DenoiserExamples(TorchDataset[Batch]):
         dropped = generator.random(2) < (self.config.emotion_dropout, self.config.vector_dropout)
         if self.training and dropped[0]:
             emotion = NO_EMOTION
-        if emotion == NO_EMOTION or (self.training and dropped[1]):
+        if self.training and dropped.any():
             vector = torch.full_like(vector, torch.nan)
         return {"emotion": torch.tensor(emotion), "vector": vector}
 
@@ -164,17 +194,16 @@ def bucket_loader(
     stage: DiffusionStageConfig,
     stage_index: int,
     corpora: Corpora,
+    rows: Sequence[int],
     features: MelFeatures,
     stride: int,
 ) -> DataLoader[Any]:
-    """Batches of stretches of the training recordings.
+    """Batches of stretches of the training recordings in `rows`.
 
     Raises:
         ValueError: Fewer training recordings than a batch holds.
     """
-    rows = list(corpora.fold.train)
-    if len(rows) < config.batch_size:
-        raise ValueError(f"Bad batch_size {config.batch_size}, expected at most {len(rows)}")
+    check_batch_size(config, rows)
     corpus = list(corpora.dataset["corpus"])
     sampler = EpochSampler(
         rows,

@@ -43,7 +43,7 @@ class Run(ABC):
         config: Settings of the run.
         accelerator: Places models and batches.
         progress: Where the run stands.
-        average: Moving average of the weights of the current stage.
+        average: Moving average of the network of the current stage.
         model: The network of the current stage, as the accelerator prepared it.
         optimizer: Of that network.
         loader: Batches of the current stage.
@@ -142,7 +142,7 @@ def start_stage(run: Run) -> None:
         parameter_groups(model.parameters(), run.config.weight_decay), lr=run.stage.learning_rate
     )
     run.model, run.optimizer, run.loader = run.accelerator.prepare(model, optimizer, loader)
-    run.average.start(run.bare_model.parameters(), run.config.ema_decay)
+    run.average.start(run.bare_model, run.config.ema_decay)
 
 
 def train_stage(run: Run) -> None:
@@ -183,7 +183,7 @@ def train_step(run: Run, batch: Batch) -> float:
         run.optimizer.step()
         run.optimizer.zero_grad()
     if accelerator.sync_gradients:
-        run.average.update(run.bare_model.parameters())
+        run.average.update(run.bare_model)
     progress.step, progress.total_step = progress.step + 1, progress.total_step + 1
     return mean_loss
 
@@ -200,8 +200,7 @@ def evaluate_and_record(run: Run, train_loss: float, bar: tqdm) -> None:
 
     The loss, not UA: over a hundred recordings or so the best of several UAs is mostly luck.
     """
-    parameters = list(run.bare_model.parameters())
-    run.average.swap_in(parameters)
+    run.average.swap(run.bare_model)
     scores = run.validate()
     entry = {
         "stage": run.stage_name,
@@ -214,7 +213,7 @@ def evaluate_and_record(run: Run, train_loss: float, bar: tqdm) -> None:
     # Without anybody to choose by, the latest weights are the best.
     score = -scores["validation_loss"] if "validation_loss" in scores else run.progress.step
     run.after_evaluation(improved=run.progress.record(score, entry))
-    run.average.swap_out(parameters)
+    run.average.swap(run.bare_model)
     shown = {short: f"{scores[name]:.3f}" for name, short in SHOWN.items() if name in scores}
     bar.set_postfix(loss=f"{train_loss:.3f}", **shown)
     numbers = {name: value for name, value in entry.items() if name != "stage"}

@@ -18,7 +18,9 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     ProjectConfiguration,
 )
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import HFValidationError, HTTPError
+from huggingface_hub.utils import validate_repo_id
 from tqdm.auto import tqdm
 
 from .config import RunConfig
@@ -74,7 +76,8 @@ def check_run_settings(config: RunConfig) -> None:
     """Refuse settings of any run that would fail later.
 
     Raises:
-        ValueError: An unknown or absent tracker, a number below 1, or a push without an id.
+        ValueError: An unknown or absent tracker, a number below 1, an id that the Hub would not
+            take, or a push without an id or a token.
     """
     if config.tracker is not None:
         if config.tracker not in TRACKERS:
@@ -84,8 +87,23 @@ def check_run_settings(config: RunConfig) -> None:
     for name in POSITIVE:
         if getattr(config, name) < 1:
             raise ValueError(f"Bad {name} {getattr(config, name)}, expected 1 or more")
-    if config.push_to_hub and not config.hub_model_id:
+    _check_hub_settings(config)
+
+
+def _check_hub_settings(config: RunConfig) -> None:
+    if config.hub_model_id is not None:
+        try:
+            validate_repo_id(config.hub_model_id)
+        except HFValidationError as error:
+            raise ValueError(
+                f"Bad hub_model_id '{config.hub_model_id}', expected user/name: {error}"
+            ) from error
+    if config.push_to_hub and config.hub_model_id is None:
         raise ValueError("Got push_to_hub without hub_model_id, expected user/name")
+    if config.push_to_hub and get_token() is None:
+        raise ValueError(
+            "Got push_to_hub without a token, expected one from `hf auth login` or in HF_TOKEN"
+        )
 
 
 def build_accelerator(config: RunConfig, find_unused_parameters: bool = False) -> Accelerator:
@@ -151,10 +169,18 @@ def check_same_settings(config: RunConfig, saved: Path, free: Sequence[str]) -> 
 def claim_folder(
     config: RunConfig, accelerator: Accelerator, overwrite: bool, project: str
 ) -> None:
-    """Make the output folder, now that everything else is known to be in order."""
+    """Make the output folder, now that everything else is known to be in order.
+
+    So is the repository on the Hub, if it is to be pushed to: better refused now than trained for.
+
+    Raises:
+        OSError: The Hub cannot be reached, or the token may not write there.
+    """
     folder = Path(config.output_dir)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        if config.push_to_hub:
+            claim_repository(config.hub_model_id)
         if overwrite and (folder / "config.yaml").exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -207,12 +233,24 @@ def stage_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1])
 
 
+def claim_repository(name: str | None) -> str:
+    """Make a repository on the Hub where there is none yet; its full name.
+
+    Raises:
+        OSError: The Hub cannot be reached, or the token may not write there.
+    """
+    assert name is not None
+    try:
+        return HfApi().create_repo(name, exist_ok=True).repo_id
+    except (HTTPError, OSError) as error:
+        raise OSError(
+            f"Cannot push to '{name}', expected a repository that your token may write: {error}"
+        ) from error
+
+
 def push_folder(folder: Path, name: str | None) -> None:
     """Send exactly this folder to a repository on the Hub."""
-    assert name is not None
-    api = HfApi()
-    repository = api.create_repo(name, exist_ok=True)
-    api.upload_folder(repo_id=repository.repo_id, folder_path=folder)
+    HfApi().upload_folder(repo_id=claim_repository(name), folder_path=folder)
 
 
 def progress_bar(accelerator: Accelerator, total: int, initial: int, name: str) -> tqdm:

@@ -1,17 +1,19 @@
 """What a run must remember to go on as if it had never been interrupted."""
 
+import itertools
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 CHECKPOINTS = "checkpoints"
 
@@ -25,8 +27,7 @@ class Progress:
         step: Batches that the current stage has consumed.
         total_step: Batches that all stages have consumed.
         best: Best validation score of the stage.
-        best_step: `step` at which it was reached.
-        stale: Evaluations since then.
+        stale: Evaluations since it was reached.
         checkpointed: `total_step` of the latest checkpoint.
         losses: Losses of the batches since the latest evaluation.
         history: One entry per evaluation.
@@ -36,7 +37,6 @@ class Progress:
     step: int = 0
     total_step: int = 0
     best: float = -math.inf
-    best_step: int = 0
     stale: int = 0
     checkpointed: int = 0
     losses: list[float] = field(default_factory=list)
@@ -45,14 +45,14 @@ class Progress:
     def next_stage(self) -> None:
         """Enter the next stage."""
         self.stage, self.step = self.stage + 1, 0
-        self.best, self.best_step, self.stale = -math.inf, 0, 0
+        self.best, self.stale = -math.inf, 0
 
     def record(self, score: float, entry: Mapping[str, Any]) -> bool:
         """Note an evaluation; true when it is the best of its stage."""
         self.history.append(dict(entry))
         improved = score > self.best
         if improved:
-            self.best, self.best_step, self.stale = score, self.step, 0
+            self.best, self.stale = score, 0
         else:
             self.stale += 1
         return improved
@@ -68,31 +68,40 @@ class Progress:
 
 
 class Average:
-    """Exponential moving average of parameters, replaced at every stage.
+    """Exponential moving average of a network's parameters and buffers, replaced at every stage.
 
-    A holder that is registered for checkpointing once, since accelerate forgets nothing.
+    Buffers too: averaged weights under the latest weights' statistics of batch normalisation would
+    be a network that nobody trained. A holder that is registered for checkpointing once, since
+    accelerate forgets nothing.
     """
 
     def __init__(self) -> None:
-        self.model: EMAModel | None = None
+        self.model: AveragedModel | None = None
 
-    def start(self, parameters: Iterable[torch.nn.Parameter], decay: float) -> None:
-        """Begin a new average at the present parameters."""
-        self.model = EMAModel(parameters, decay=decay)
+    def start(self, model: nn.Module, decay: float) -> None:
+        """Begin a new average of a network; `decay` is reached step by step."""
 
-    def update(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Take in the parameters after a step."""
-        self._started().step(parameters)
+        def average(averaged: torch.Tensor, present: torch.Tensor, count: Any) -> torch.Tensor:
+            if not averaged.is_floating_point():
+                return present
+            # The warm-up of `diffusers.training_utils.EMAModel`: the first weights are forgotten.
+            reached = min(decay, (1 + int(count)) / (10 + int(count)))
+            return torch.lerp(present, averaged, reached)
 
-    def swap_in(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Put the averages into the model, and keep its own parameters for `swap_out`."""
-        parameters = list(parameters)
-        self._started().store(parameters)
-        self._started().copy_to(parameters)
+        self.model = AveragedModel(model, avg_fn=average, use_buffers=True)
 
-    def swap_out(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Give the model its own parameters back."""
-        self._started().restore(parameters)
+    def update(self, model: nn.Module) -> None:
+        """Take in the network after a step."""
+        self._started().update_parameters(model)
+
+    @torch.no_grad()
+    def swap(self, model: nn.Module) -> None:
+        """Exchange the values of network and average; once more gives each its own back."""
+        averaged = self._started().module
+        for present, other in zip(_tensors(model), _tensors(averaged), strict=True):
+            kept = present.clone()
+            present.copy_(other)
+            other.copy_(kept)
 
     def state_dict(self) -> dict[str, Any]:
         """For `Accelerator.register_for_checkpointing`."""
@@ -100,15 +109,17 @@ class Average:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the averages of a checkpoint."""
-        device = self._started().shadow_params[0].device
         self._started().load_state_dict(state)
-        # accelerate reads what it does not know to the CPU.
-        self._started().to(device)
 
-    def _started(self) -> EMAModel:
+    def _started(self) -> AveragedModel:
         if self.model is None:
             raise RuntimeError("The average was not started, expected start() first")
         return self.model
+
+
+def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Parameters and buffers, each once, whatever a network shares."""
+    return itertools.chain(model.parameters(), model.buffers())
 
 
 def save_checkpoint(accelerator: Accelerator, run_dir: Path, name: str, limit: int) -> None:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import yaml
 from toy_enhancer import get_dummy_components
@@ -18,4 +20,6 @@ def run(tmp_path_factory):
     EmotionEnhancementPipeline(**components).save_pretrained(folder / "model")
     config = as_plain(DiffusionConfig(corpora=TOY))
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    history = [{"stage": "denoiser", "validation_loss": 0.25}]
+    (folder / "history.json").write_text(json.dumps(history))
     return folder

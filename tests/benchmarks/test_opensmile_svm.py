@@ -1,90 +1,53 @@
-import os
-import subprocess
 import sys
-from io import BytesIO
-from pathlib import Path
+from contextlib import redirect_stdout
+from io import StringIO
 
+import datasets
 import numpy as np
 import pytest
-import soundfile
 
 pytest.importorskip("opensmile")
 pytest.importorskip("sklearn")
 
-from datasets import Audio, Dataset
+from small_corpora import dataset_of, speak, write_corpora
 
-import benchmarks
-from benchmarks.opensmile_svm import extract_features, main, predict_fold
-from datasets_scripts import EMOTIONS, Fold
-from datasets_scripts.toy_emotions.synthesis import SAMPLING_RATE, make_voice, synthesize
-from evaluation import read_records
+from benchmarks.baseline import extract_features
+from benchmarks.opensmile_svm import main, opensmile_svm
+from datasets_scripts import EMOTIONS
+from datasets_scripts.toy_emotions.synthesis import SAMPLING_RATE
+from evaluation import read_predictions, read_records
 
-ROOT = Path(benchmarks.__file__).parents[1]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::datasets_scripts.recordings.CorpusWarning", "ignore:Segment too short"
+)
 CHANCE = 1 / len(EMOTIONS)
 PROTOCOLS = ("speaker_independent", "paper", "cross_corpus")
-PROGRESS = "Computing ComParE 2016"
-
-
-def speak(voice, emotion, sentence="s1"):
-    return synthesize(make_voice(voice, seed=0), emotion, sentence, repetition=1)
-
-
-def dataset_of(*recordings):
-    """A dataset of float recordings at the rate of the synthetic voices."""
-    files = [BytesIO() for _ in recordings]
-    for file, samples in zip(files, recordings, strict=True):
-        soundfile.write(file, samples, SAMPLING_RATE, format="WAV", subtype="FLOAT")
-    audio = [{"bytes": file.getvalue(), "path": f"{i}.wav"} for i, file in enumerate(files)]
-    return Dataset.from_dict({"audio": audio}).cast_column("audio", Audio(decode=False))
-
-
-def write_emodb(folder):
-    """Four synthetic voices under the names of EmoDB."""
-    for voice, speaker in enumerate(("03", "08", "10", "09"), start=1):
-        for letter, emotion in zip("NFTWAE", EMOTIONS, strict=True):
-            for sentence, code in (("s1", "a01"), ("s2", "a02")):
-                path = folder / f"{speaker}{code}{letter}a.wav"
-                soundfile.write(path, speak(voice, emotion, sentence), SAMPLING_RATE)
-
-
-def write_ravdess(folder):
-    """Three other synthetic voices, of three folds, under the names of RAVDESS."""
-    for voice, actor in enumerate(("01", "06", "09"), start=5):
-        for code, emotion in zip(("01", "03", "04", "05", "06", "07"), EMOTIONS, strict=True):
-            path = folder / f"03-01-{code}-01-01-01-{actor}.wav"
-            soundfile.write(path, speak(voice, emotion), SAMPLING_RATE)
 
 
 @pytest.fixture(scope="module")
-def run_script(tmp_path_factory):
-    """Launch the script on two small corpora of synthetic voices; gives records and messages."""
+def run_program(tmp_path_factory):
+    """Run the program on two small corpora; gives the results folder and what was printed."""
     folder = tmp_path_factory.mktemp("opensmile")
-    for name, write in (("emodb", write_emodb), ("ravdess", write_ravdess)):
-        (folder / name).mkdir()
-        write(folder / name)
-    corpora = [f"--corpus={name}={folder / name}" for name in ("emodb", "ravdess")]
-    environment = os.environ | {"HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
+    corpora, cache = write_corpora(folder), ["--cache", str(folder / "cache")]
 
     def run(results, protocols=PROTOCOLS):
-        output = folder / results / "opensmile_svm.json"
-        command = [sys.executable, "-m", "benchmarks.opensmile_svm", *corpora, "--protocols"]
-        command += [*protocols, "--output", str(output), "--cache", str(folder / "cache")]
-        result = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == 0, result.stderr
-        return read_records(output.parent), result
+        output, printed = folder / results / "opensmile_svm.json", StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+            patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "prepared")
+            main([*corpora, *cache, "--protocols", *protocols, "--output", str(output)])
+        return output.parent, printed.getvalue()
 
     return run
 
 
 @pytest.fixture(scope="module")
-def first_run(run_script):
-    return run_script("first")
+def first_run(run_program):
+    return run_program("first")
 
 
 def test_the_script_writes_a_record_per_corpus_and_protocol(first_run):
-    records, result = first_run
+    folder, printed = first_run
+    records = read_records(folder)
     folds = {(record["corpus"], record["protocol"]): record["folds"] for record in records}
     assert folds == {
         ("emodb", "speaker_independent"): 4,
@@ -99,33 +62,47 @@ def test_the_script_writes_a_record_per_corpus_and_protocol(first_run):
         tested = {"emodb": 48, "ravdess": 18}[record["corpus"]]
         assert np.sum(record["metrics"]["confusion_matrix"]) == tested
         assert sum(fold["n"] for fold in record["per_fold"]) == tested
-        assert f"{record['corpus']}, {record['protocol']}: WA" in result.stdout
+        assert f"{record['corpus']}, {record['protocol']}: WA" in printed
         assert record["provenance"]["command"].startswith("python -m benchmarks.opensmile_svm")
 
 
+def test_predictions_without_probabilities_are_kept_beside_the_records(first_run):
+    folder, _ = first_run
+    for record in read_records(folder):
+        rows = read_predictions(folder / record["predictions"])
+        right = [row["emotion"] == row["prediction"] for row in rows]
+        assert np.mean(right) == pytest.approx(record["metrics"]["WA"])
+        assert {row["probability_of_prediction"] for row in rows} == {None}
+
+
 def test_emotions_of_unseen_voices_are_recognised(first_run):
-    records, _ = first_run
-    of_emodb = {r["protocol"]: r for r in records if r["corpus"] == "emodb"}["speaker_independent"]
+    records = [r for r in read_records(first_run[0]) if r["corpus"] == "emodb"]
+    of_emodb = {r["protocol"]: r for r in records}["speaker_independent"]
     assert of_emodb["metrics"]["UA"] > 4 * CHANCE
     names = [fold["name"] for fold in of_emodb["per_fold"]]
     assert names == ["speakers_03", "speakers_08", "speakers_09", "speakers_10"]
 
 
-def test_a_second_run_takes_the_features_from_the_cache(first_run, run_script):
-    records, result = first_run
-    again, second = run_script("second", ["cross_corpus"])
-    assert PROGRESS in result.stderr
-    assert PROGRESS not in second.stderr
-    assert [r["metrics"] for r in again] == [r["metrics"] for r in records[-2:]]
+def test_a_second_run_takes_the_features_from_the_cache(first_run, run_program):
+    def kept():
+        return {path: path.stat().st_mtime_ns for path in cache.glob("*.arrow")}
+
+    folder, _ = first_run
+    cache = folder.parent / "cache"
+    before = kept()
+    again = read_records(run_program("second", ["cross_corpus"])[0])
+    assert len(before) == 2
+    assert kept() == before
+    assert [r["metrics"] for r in again] == [r["metrics"] for r in read_records(folder)[-2:]]
 
 
 def test_features_follow_the_rows_and_not_an_older_cache(tmp_path):
     happy, sad = speak(1, "happiness"), speak(1, "sadness")
-    features = extract_features(dataset_of(happy, sad), tmp_path)
-    assert features.shape == (2, 6373)
+    features = extract_features(opensmile_svm(), dataset_of(happy, sad), tmp_path)
+    assert features.shape == (2, 1, 6373)
     assert features.dtype == np.float32
     np.testing.assert_array_equal(
-        extract_features(dataset_of(sad, happy), tmp_path), features[::-1]
+        extract_features(opensmile_svm(), dataset_of(sad, happy), tmp_path), features[::-1]
     )
 
 
@@ -134,31 +111,15 @@ def test_stereo_and_clipped_sound_is_heard_as_mono_within_full_scale(tmp_path):
     loud = 1.5 * mono / np.abs(mono).max()
     clipped = np.clip(loud, -1, 32767 / 32768)
     dataset = dataset_of(mono, np.stack([mono, mono], axis=1), loud, clipped)
-    features = extract_features(dataset, tmp_path)
+    features = extract_features(opensmile_svm(), dataset, tmp_path)
     np.testing.assert_array_equal(features[0], features[1])
     np.testing.assert_array_equal(features[2], features[3])
 
 
-@pytest.mark.filterwarnings("ignore:Segment too short")
 def test_a_recording_too_short_for_the_features_is_named(tmp_path):
     dataset = dataset_of(speak(1, "fear"), np.zeros(SAMPLING_RATE // 100))
     with pytest.raises(ValueError, match=r"no features for '1.wav' of 0.010 s"):
-        extract_features(dataset, tmp_path)
-
-
-def test_predictions_know_nothing_of_the_tested_rows():
-    generator = np.random.default_rng(0)
-    labels = np.arange(60) % 6
-    features = generator.normal(size=(60, 20)) + labels[:, None]
-    fold = Fold("paper", "toy_emotions", 0, "", tuple(range(30)), tuple(range(30, 40)), (40, 41))
-    predicted = predict_fold(fold, features, labels)
-    labels[40:] = 0
-    features[41:] *= 1000
-    assert predict_fold(fold, features, labels)[0] == predicted[0]
-    # Validation rows train as well: without their class it is never predicted.
-    labels[:30] = 0
-    labels[30:40] = 5
-    assert set(predict_fold(fold, features, labels)) <= {0, 5}
+        extract_features(opensmile_svm(), dataset, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +128,8 @@ def test_predictions_know_nothing_of_the_tested_rows():
         (["--corpus", "emo=here"], "Bad corpus 'emo', expected one of"),
         (["--corpus", "emodb=here", "--protocols", "cross_corpus"], "needs two corpora"),
         (["--corpus", "emodb=here", "--protocols", "random"], "invalid choice: 'random'"),
+        (["--corpus", "emodb=here", "--conditions", "loud"], "Bad condition 'loud', expected"),
+        (["--corpus", "emodb=here", "--conditions", "calibrated"], "Bad condition 'calibrated'"),
     ],
 )
 def test_a_bad_command_line_is_refused_at_once(arguments, message, capsys):

@@ -39,7 +39,10 @@ def card(**changes):
         (["emodb", "ravdess"], "cc-by-nc-sa-4.0"),
         (["toy_emotions", "ravdess"], "cc-by-nc-sa-4.0"),
         (["toy_emotions"], "apache-2.0"),
-        (["emodb", "crema_d"], "other"),
+        (["emodb", "nemo", "tess"], "cc-by-nc-nd-4.0"),
+        (["emodb", "crema_d"], "odbl"),
+        (["ravdess", "savee"], "other"),
+        (["emodb", "my_folder"], "other"),
     ],
 )
 def test_licence_follows_the_recordings(corpora, expected):
@@ -50,10 +53,20 @@ def test_licence_follows_the_recordings(corpora, expected):
 
 
 def test_unknown_and_restricted_corpora_are_named():
-    text = card(corpora=["ravdess", "crema_d"], base_model="someone/wavlm").text
-    assert "The licence of `crema_d` is unknown" in text
+    text = card(corpora=["ravdess", "my_folder"], base_model="someone/wavlm").text
+    assert "The licence of `my_folder` is unknown" in text
     assert "non-commercial" in text
     assert "The terms of `someone/wavlm` apply as well" in text
+
+
+def test_the_base_models_licence_is_named_where_it_is_known():
+    text = card(base_model="openai/whisper-tiny.en").text
+    assert "`openai/whisper-tiny.en`, whose licence is MIT" in text
+
+
+def test_languages_of_all_corpora_are_in_the_metadata():
+    made = card(corpora=["emodb", "crema_d", "nemo", "my_folder"])
+    assert made.data.language == ["de", "en", "pl"]
 
 
 def test_card_survives_saving_and_loading(tmp_path):
@@ -89,6 +102,24 @@ def test_every_score_in_the_text_stands_in_the_records():
     assert sorted(shown) == sorted(f"{100 * value:.1f}" for value in values)
 
 
+def test_other_conditions_have_tables_of_their_own_and_no_place_in_the_model_index():
+    own = record()
+    worse = own["metrics"] | {"WA": own["metrics"]["WA"] - 0.2}
+    records = [
+        own,
+        record(condition="telephone", metrics=worse),
+        record(condition="calibrated_speaker_10"),
+    ]
+    made = card(records=records)
+    assert "| EmoDB | unseen speakers | emotion-resnet | 60.0 / 62.5 | 40.0 / 62.5 (-20.0) |" in (
+        made.text
+    )
+    assert "| EmoDB | unseen speakers | emotion-resnet | speaker | 60.0 / 62.5 |" in made.text
+    assert len(made.data.eval_results) == 2
+    assert made.text.count("unseen speakers (10 folds)") == 1
+    assert "Calibrated by" not in card(records=[own]).text
+
+
 def test_card_says_who_was_held_out_and_what_it_is_not_for():
     text = card().text
     assert "EmoDB, unseen speakers (10 folds): the speakers tested were in no training" in text
@@ -103,6 +134,7 @@ def test_usage_names_the_model_and_compiles():
     snippet = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
     compile(snippet, "snippet", "exec")
     assert 'pipeline("audio-classification", "runs/my model", trust_remote_code=True)' in snippet
+    assert 'classifier("speech.wav", corpus="my_room")' in snippet
 
 
 def test_card_without_measurements_claims_nothing():

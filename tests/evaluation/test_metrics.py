@@ -1,3 +1,4 @@
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -95,6 +96,21 @@ def test_speaker_intervals_equal_a_plain_bootstrap():
         accuracies.append(np.mean(predictions[rows] == references[rows]))
     assert scores["WA_ci95"] == pytest.approx(np.percentile(accuracies, [2.5, 97.5]), abs=0.006)
     assert scores["ci_unit"] == "speaker"
+
+
+def test_intervals_of_few_speakers_count_every_ordered_resample():
+    predictions, references, _, speakers = random_case(utterances=60, classes=3, speakers=4)
+    scores = recognition_metrics(predictions, references, speakers=speakers, label_names=LABELS)
+    rows = [np.flatnonzero(speakers == speaker) for speaker in range(4)]
+    resampled = {"WA": [], "UA": [], "macro_F1": []}
+    for drawn in itertools.product(range(4), repeat=4):
+        own = np.concatenate([rows[speaker] for speaker in drawn])
+        one = recognition_metrics(predictions[own], references[own], label_names=LABELS)
+        for name, values in resampled.items():
+            values.append(one[name])
+    for name, values in resampled.items():
+        expected = np.quantile(values, [0.025, 0.975], method="inverted_cdf")
+        assert scores[f"{name}_ci95"] == pytest.approx(expected)
 
 
 def test_intervals_are_wider_when_errors_cluster_by_speaker():

@@ -9,13 +9,12 @@ import pytest
 import evaluation.results
 from evaluation.results import (
     make_record,
-    markdown_table,
-    paper_records,
     provenance,
     read_records,
     update_between_markers,
     write_records,
 )
+from evaluation.tables import markdown_table, paper_records
 
 ROOT = Path(evaluation.results.__file__).parents[1]
 
@@ -45,6 +44,12 @@ def record(ua=0.8, **changes):
         ({"metrics": {"UA": 0.5, "UA_ci95": [0.9, 0.1]}}, "Bad UA_ci95"),
         ({"folds": 3}, "Bad folds 3"),
         ({"provenance": {"seed": 0}}, "Bad provenance.*missing.*'commit'"),
+        ({"condition": "noisy"}, r"Bad condition 'noisy', expected one of \['as_recorded'"),
+        ({"condition": "calibrated_speaker_0"}, "Bad condition 'calibrated_speaker_0'"),
+        ({"condition": "calibrated_house_10"}, r"by one of \['room', 'speaker', 'room_neutral'"),
+        ({"condition": None}, "Bad condition None"),
+        ({"predictions": "/home/a/b.csv"}, "Bad predictions '/home/a/b.csv'.* beside"),
+        ({"predictions": "../b.csv"}, "Bad predictions '../b.csv'"),
     ],
 )
 def test_a_bad_record_is_refused(changes, message):
@@ -54,7 +59,7 @@ def test_a_bad_record_is_refused(changes, message):
 
 def test_records_are_replaced_by_identity_and_others_kept(tmp_path):
     path = tmp_path / "results" / "emodb.json"
-    others = [record(system="svm"), record(judge="svm"), record(data="enhanced")]
+    others = [record(system="svm"), record(judge="svm"), record(condition="reverb")]
     write_records(path, [record(ua=0.8), *others])
     write_records(path, [record(ua=0.9), record(corpus="ravdess")])
     records = read_records(path.parent)
@@ -69,8 +74,8 @@ def test_a_bad_record_leaves_the_file_as_it_was(tmp_path):
     path = write_records(tmp_path / "a.json", [record()])
     before = path.read_text()
     bad = copy.deepcopy(record(ua=0.1))
-    bad["data"] = "fake"
-    with pytest.raises(ValueError, match="Bad data"):
+    del bad["condition"]
+    with pytest.raises(ValueError, match=r"missing \['condition'\]"):
         write_records(path, [record(ua=0.2), bad])
     assert path.read_text() == before
 
@@ -143,23 +148,6 @@ def test_the_commit_tells_changed_code_from_new_results(tmp_path, monkeypatch):
     assert provenance(0, 1.0)["commit"] == f"{clean}-dirty"
 
 
-def test_table_groups_by_corpus_and_protocol_with_the_papers_numbers():
-    records = [
-        record(ua=0.7, system="svm"),
-        record(ua=0.8),
-        record(ua=0.6, protocol="speaker_independent"),
-        record(task="speed", metrics={"seconds": 3}),
-    ]
-    rows = markdown_table(records, paper_records()).splitlines()[2:]
-    assert rows == [
-        "| EmoDB | unseen speakers | emotion-resnet | 82.5 | 60.0 [71.0, 85.0] |  | 2 |",
-        "| EmoDB | random 80/20 | emotion-resnet | 82.5 | 80.0 [71.0, 85.0] |  | 2 |",
-        "| EmoDB | random 80/20 | svm | 82.5 | 70.0 [71.0, 85.0] |  | 2 |",
-        "| EmoDB | random 80/20 | *Kim & Lee 2024, original data* | 82.1 | 81.7 |  |  |",
-        "| EmoDB | random 80/20 | *Kim & Lee 2024, generated data* | 94.3 | 91.6 |  |  |",
-    ]
-
-
 def test_text_between_markers_is_replaced_and_the_rest_kept(tmp_path):
     page = tmp_path / "README.md"
     page.write_text("# A\n<!-- results:x -->\nold\n<!-- /results:x -->\nrest\n")
@@ -185,3 +173,18 @@ def test_command_line_updates_and_checks_a_page(tmp_path):
     assert run() == 0
     assert markdown_table([record()], paper_records()) in page.read_text()
     assert run("--check") == 0
+
+
+def test_command_line_draws_what_the_records_hold(tmp_path):
+    records = [record(), record(condition="telephone")]
+    write_records(tmp_path / "results" / "a.json", records)
+    page = tmp_path / "README.md"
+    page.write_text("<!-- results:robustness -->\n<!-- /results:robustness -->\n")
+    arguments = ["--results", str(tmp_path / "results"), "--readme", str(page)]
+    plots = tmp_path / "plots"
+    arguments += ["--tables", "robustness", "--plots", str(plots)]
+    assert evaluation.results.main([*arguments, "--check"]) == 1
+    assert not plots.exists()
+    assert evaluation.results.main(arguments) == 0
+    assert [path.name for path in plots.iterdir()] == ["robustness.png"]
+    assert "| telephone, WA / UA |" in page.read_text()

@@ -237,11 +237,25 @@ class TestStatistics:
         np.testing.assert_allclose(log_mel(both, wave, corpus="emodb"), (plain + 5) / 2, atol=1e-5)
         np.testing.assert_allclose(log_mel(both, wave, corpus="ravdess"), plain + 3, atol=1e-5)
 
-    def test_first_corpus_is_the_default(self, wave):
-        both = EmotionFeatureExtractor()
-        both.set_statistics(-5.0, 2.0, corpus="emodb")
-        both.set_statistics(-3.0, 1.0, corpus="ravdess")
-        np.testing.assert_array_equal(log_mel(both, wave), log_mel(both, wave, corpus="emodb"))
+    def test_no_corpus_is_the_default(self, wave):
+        extractor = EmotionFeatureExtractor()
+        plain = log_mel(extractor, wave)
+        extractor.set_statistics(-5.0, 2.0, corpus="emodb")
+        np.testing.assert_array_equal(log_mel(extractor, wave), plain)
+        extractor.set_statistics(-3.0, 1.0)
+        np.testing.assert_allclose(log_mel(extractor, wave), plain + 3, atol=1e-5)
+
+    def test_calibrated_recordings_lie_around_0(self, wave):
+        extractor = EmotionFeatureExtractor(mean=-4.0, std=2.0)
+        rooms = [wave, 0.5 * wave[::-1].copy()] * 20
+        speakers = ["a", "b"] * 20
+        extractor.calibrate(rooms, extractor.sampling_rate, name="desk", speakers=speakers)
+        features = np.concatenate([log_mel(extractor, w, corpus="desk") for w in rooms])
+        plain = np.concatenate([log_mel(extractor, w) for w in rooms])
+        assert np.abs(features.mean(axis=0)).max() < 0.2 * np.abs(plain.mean(axis=0)).max()
+        assert extractor.names == ["desk", "desk/a", "desk/b"]
+        own = log_mel(extractor, wave, corpus="desk/a")
+        assert np.abs(own.mean(axis=0)).max() < 0.2 * np.abs(plain.mean(axis=0)).max()
 
     def test_unknown_corpus_is_refused(self, emotion_classifier, wave):
         with pytest.raises(

@@ -3,7 +3,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from toy_components import randomize
-from transformers import AutoConfig, AutoModelForAudioClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForAudioClassification,
+    Trainer,
+    TrainingArguments,
+)
 
 from datasets_scripts import decode_audio, load_corpus
 from modeling import (
@@ -237,6 +242,77 @@ class TestTraining:
             losses.append(loss.item())
         assert losses[0] == pytest.approx(np.log(6), abs=0.3)
         assert losses[-1] < 0.6 * losses[0]
+
+    def test_trainer_of_transformers_trains_and_scores(self, tmp_path):
+        """Logits alone reach `compute_metrics`, so that `argmax` works."""
+        generator = torch.Generator().manual_seed(0)
+        rows = [
+            {
+                "input_features": torch.randn(40, 80, generator=generator) + (i % 2),
+                "attention_mask": torch.ones(40, dtype=torch.long),
+                "labels": i % 2,
+            }
+            for i in range(16)
+        ]
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path),
+            num_train_epochs=4,
+            per_device_train_batch_size=8,
+            learning_rate=1e-2,
+            report_to="none",
+            save_strategy="no",
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+
+        def accuracy(prediction):
+            predicted = prediction.predictions.argmax(axis=-1)
+            return {"accuracy": float((predicted == prediction.label_ids).mean())}
+
+        trainer = Trainer(
+            build(num_labels=2, dropout=0.0),
+            arguments,
+            train_dataset=rows,
+            eval_dataset=rows,
+            compute_metrics=accuracy,
+        )
+        before = trainer.evaluate()
+        trainer.train()
+        after = trainer.evaluate()
+        assert after["eval_loss"] < before["eval_loss"]
+        assert 0 <= after["eval_accuracy"] <= 1
+        assert trainer.predict(rows).predictions.shape == (16, 2)
+
+
+class TestGraphs:
+    """Nothing in the network depends on values, so that it can be exported and compiled whole."""
+
+    @pytest.fixture
+    def model(self):
+        return randomize(build()).eval()
+
+    @pytest.fixture
+    def clips(self):
+        """Features and mask of three clips, in a batch that the graph was not made with."""
+        generator = torch.Generator().manual_seed(3)
+        return padded_batch([torch.randn(n, 80, generator=generator) for n in (30, 90, 158)], 166)
+
+    def test_export_takes_other_batches_and_lengths(self, model, features, clips):
+        mask = torch.ones(4, 200, dtype=torch.long)
+        sizes = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
+        exported = torch.export.export(model, (features, mask), dynamic_shapes=(sizes, sizes))
+        for batch in ((features, mask), clips):
+            expected = model(*batch)
+            found = exported.module()(*batch)
+            torch.testing.assert_close(found.logits, expected.logits)
+            torch.testing.assert_close(found.embeddings, expected.embeddings)
+
+    def test_compiles_without_a_break(self, model, clips):
+        # The graph is what could break; code is not generated, which takes a minute.
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(*clips).logits, model(*clips).logits)
+        torch.compiler.reset()
 
 
 class TestSelectEmotions:

@@ -1,4 +1,5 @@
 import json
+import logging
 
 import librosa
 import numpy as np
@@ -295,6 +296,24 @@ def test_saved_and_loaded_vocoder_gives_the_same(tmp_path, wave, method):
     assert json.loads((tmp_path / "config.json").read_text())["_class_name"] == "MelVocoder"
     wanted = log_mel(wave) + 1
     assert torch.equal(loaded(wanted, wave, method), saved(wanted, wave, method))
+
+
+@pytest.mark.parametrize("method", ["griffin_lim", "source_filter"])
+def test_autocast_changes_nothing(vocoder, wave, method):
+    """Pipelines are run under autocast; phases in half precision would be noise."""
+    wanted = log_mel(wave) + 1
+    expected = vocoder(wanted, wave, method)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(vocoder(wanted, wave, method), expected)
+
+
+def test_change_of_type_warns_of_nothing(vocoder, caplog):
+    """diffusers would name modules "to be kept in float32: []"."""
+    logger = logging.getLogger("diffusers")
+    logger.addHandler(caplog.handler)
+    MelVocoder().to(torch.bfloat16)
+    logger.removeHandler(caplog.handler)
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

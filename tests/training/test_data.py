@@ -66,7 +66,16 @@ def toy_features(toy_config, toy):
 
 
 def load(specs, protocol, fold=0):
-    return load_corpora(ClassifierConfig(corpora=specs, protocol=protocol, fold=fold))
+    everything = [StageConfig(emotions="all")]
+    return load_corpora(
+        ClassifierConfig(corpora=specs, protocol=protocol, fold=fold, stages=everything)
+    )
+
+
+def test_a_classifier_of_the_six_reads_no_other_recordings(specs):
+    corpora = load_corpora(ClassifierConfig(corpora=specs))
+    assert corpora.labels == list(EMOTIONS)
+    assert set(corpora.targets) == set(range(6))
 
 
 def people(corpora, rows):
@@ -177,7 +186,7 @@ def test_statistics_are_those_of_training_rows(toy, toy_features):
         wave, rate = decode_audio(toy.dataset[row]["audio"])
         clip = plain(wave, sampling_rate=rate, padding=False)["input_features"][0]
         mels.append(clip)
-    stacked = np.concatenate(mels)
+    stacked = np.concatenate(mels).astype(float)
     statistics = toy_features.feature_extractor.corpus_statistics["toy_emotions"]
     np.testing.assert_allclose(statistics["mean"], stacked.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(statistics["std"], stacked.std(axis=0), atol=1e-4)
@@ -199,7 +208,7 @@ def stage_config(config, **stage):
 
 def test_training_batch(toy_config, toy, toy_features):
     config = stage_config(toy_config, label_smoothing=0.12)
-    loader = train_loader(config, toy, toy_features, 0)
+    loader = train_loader(config, toy, toy_features, 0, len(EMOTIONS))
     batches = list(loader)
     assert len(batches) == len(toy.fold.train) // 8
     for batch in batches:
@@ -218,12 +227,22 @@ def test_an_epoch_is_the_same_again_and_another_is_not(toy_config, toy, toy_feat
     config = stage_config(toy_config, mixup_probability=0.5, augmentation=strong)
 
     def epoch(number):
-        loader = train_loader(config, toy, toy_features, 0)
+        loader = train_loader(config, toy, toy_features, 0, len(EMOTIONS))
         loader.sampler.set_epoch(number)
         return next(iter(loader))
 
     torch.testing.assert_close(epoch(1)["input_features"], epoch(1)["input_features"])
     assert not torch.equal(epoch(1)["labels"], epoch(2)["labels"])
+
+
+def test_workers_that_are_spawned_make_the_same_batches(toy_config, toy, toy_features):
+    """As on macOS and Windows, where nothing is forked."""
+    here = train_loader(toy_config, toy, toy_features, 0, len(EMOTIONS))
+    spawned = train_loader(replace(toy_config, num_workers=2), toy, toy_features, 0, len(EMOTIONS))
+    spawned.multiprocessing_context = "spawn"
+    for one, other in zip(here, spawned, strict=True):
+        for name, value in one.items():
+            assert torch.equal(value, other[name]), name
 
 
 def test_example_of_a_draw_carries_both_labels(toy, toy_features):
@@ -240,7 +259,7 @@ def test_example_of_a_draw_carries_both_labels(toy, toy_features):
 
 def test_batch_larger_than_the_data_is_refused(toy_config, toy, toy_features):
     with pytest.raises(ValueError, match="Bad batch_size 25, expected at most 24"):
-        train_loader(replace(toy_config, batch_size=25), toy, toy_features, 0)
+        train_loader(replace(toy_config, batch_size=25), toy, toy_features, 0, len(EMOTIONS))
 
 
 def test_evaluation_sees_each_whole_recording_once(toy_config, toy, toy_features):

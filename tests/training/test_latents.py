@@ -1,3 +1,4 @@
+import pickle
 from dataclasses import replace
 from itertools import chain
 
@@ -207,6 +208,32 @@ class TestExamples:
             if heard_it:
                 torch.testing.assert_close(example["vector"], vectors[row])
 
+    def test_no_emotion_is_dropped_from_all_emotions_alike(self, examples, corpora):
+        """What guidance and the anchor subtract: the mixture of the six, and nothing else."""
+        made = examples()
+        shares = []
+        for emotion in range(len(EMOTIONS)):
+            rows = [row for row in corpora.fold.train if corpora.targets[row] == emotion]
+            drawn = [made[Crop(row, 16, seed)] for row in rows for seed in range(60)]
+            shares.append(np.mean([int(example["emotion"]) == NO_EMOTION for example in drawn]))
+        assert shares == pytest.approx([0.25] * len(EMOTIONS), abs=0.1)
+
+    def test_other_emotions_than_the_six_are_refused(
+        self, config, corpora, features, vectors, moments
+    ):
+        """They have no label, and would count as "no emotion" without being dropped."""
+        row = corpora.fold.train[0]
+        labels = [*EMOTIONS, "boredom"]
+        targets = corpora.targets.tolist()
+        targets[row] = labels.index("boredom")
+        dataset = corpora.dataset.remove_columns("emotion").add_column(
+            "emotion", targets, feature=datasets.ClassLabel(names=labels)
+        )
+        others = replace(corpora, dataset=dataset, labels=labels)
+        assert others.six_emotions_train_rows == list(corpora.fold.train[1:])
+        with pytest.raises(ValueError, match=r"Bad moments of \['boredom'\], expected emotions"):
+            DenoiserExamples(features, others, moments, vectors, config, STRIDE, TIMESTEPS)
+
     def test_timesteps_of_training_cover_the_schedule(self, examples, corpora):
         made, row = examples(), corpora.fold.train[0]
         steps = [int(made[Crop(row, 16, seed)]["timestep"]) for seed in range(200)]
@@ -249,7 +276,8 @@ class TestValidation:
 class TestLoader:
     @pytest.fixture
     def loader(self, examples, config, corpora, features):
-        return bucket_loader(examples(), config, STAGE, 1, corpora, features, STRIDE)
+        rows = corpora.fold.train
+        return bucket_loader(examples(), config, STAGE, 1, corpora, rows, features, STRIDE)
 
     def test_epochs_are_full_batches_of_stackable_stretches(self, loader, config, corpora):
         batches = list(loader)
@@ -261,9 +289,16 @@ class TestLoader:
             assert 0 < length * STRIDE <= 0.5 * 87
 
     def test_batch_larger_than_the_data(self, examples, config, corpora, features):
-        config = replace(config, batch_size=25)
+        config, rows = replace(config, batch_size=25), corpora.fold.train
         with pytest.raises(ValueError, match="Bad batch_size 25, expected at most 24"):
-            bucket_loader(examples(), config, STAGE, 1, corpora, features, STRIDE)
+            bucket_loader(examples(), config, STAGE, 1, corpora, rows, features, STRIDE)
+
+    def test_what_workers_are_given_can_be_sent_to_them(self, loader):
+        """Those that are spawned, not forked, as on macOS and Windows."""
+        examples, collate = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
+        for crops, batch in zip(loader.batch_sampler, loader, strict=True):
+            for name, value in collate([examples[crop] for crop in crops]).items():
+                torch.testing.assert_close(value, batch[name], equal_nan=True, rtol=0, atol=0)
 
 
 def test_autoencoder_hears_other_levels_but_the_same_for_a_seed(config, corpora, features):
@@ -278,6 +313,16 @@ def test_autoencoder_hears_other_levels_but_the_same_for_a_seed(config, corpora,
     levels = [made[Crop(row, 10_000 // 4 * 4, seed)]["features"].mean() for seed in range(8)]
     assert np.std(levels) > 0.05
     assert not torch.equal(first["noise"], other["noise"])
+
+
+def test_autoencoder_validates_on_recordings_as_they_are(config, corpora, features):
+    strong = replace(config, augmentation=AugmentationConfig(level=20.0, filter=6.0, masks=2))
+    made = AutoencoderExamples(features, strong, make_vae(), training=False)
+    row = corpora.fold.validation[0]
+    whole = torch.from_numpy(features.load(row))
+    example = made[Crop(row, len(whole) // STRIDE * STRIDE, seed=3)]["features"]
+    starts = range(len(whole) - len(example) + 1)
+    assert any(torch.equal(whole[s : s + len(example)], example) for s in starts)
 
 
 class TestContent:

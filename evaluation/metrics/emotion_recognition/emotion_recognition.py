@@ -5,6 +5,9 @@ pushed to the Hub as it is. Everything is computed from confusion matrices, whic
 bootstrap over speakers a single matrix product.
 """
 
+import functools
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 BOOTSTRAP_DRAWS = 2000
 BOOTSTRAP_SEED = 0
+# Up to so many speakers all resamples are counted (24,310 for nine), beyond that some are drawn.
+MOST_ENUMERATED = 9
 ECE_BINS = 15
 
 _DESCRIPTION = """
@@ -211,34 +216,55 @@ def _intervals(
         [str(speaker) for speaker in ([] if speakers is None else speakers)], return_inverse=True
     )
     unit = "speaker" if len(names) > 1 else "utterance"
+    weights = None
     if unit == "speaker":
         cells = (owner * num_labels + true) * num_labels + predicted
-        draws = _draw_speakers(cells, len(names), num_labels)
+        per_speaker = np.bincount(cells, minlength=len(names) * num_labels**2)
+        times, weights = _resample_speakers(len(names))
+        draws = (times @ per_speaker.reshape(len(names), -1)).reshape(-1, num_labels, num_labels)
     else:
         draws = _draw_utterances(_count_confusions(true, predicted, num_labels))
     bounds = {
-        f"{name}_ci95": np.percentile(values, [2.5, 97.5]).tolist()
-        for name, values in _summarize(draws).items()
+        f"{name}_ci95": _quantiles(values, weights) for name, values in _summarize(draws).items()
     }
     return {**bounds, "ci_unit": unit}
 
 
-def _draw_speakers(
-    cells: NDArray[np.int64], num_speakers: int, num_labels: int
-) -> NDArray[np.int64]:
-    """Confusions `(draws, classes, classes)` of speakers drawn with replacement.
+def _resample_speakers(
+    num_speakers: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+    """How often each speaker is drawn, `(resamples, speakers)`, and the probability of each row.
 
-    How often each speaker is drawn is multinomial, so a draw is a weighted sum of the confusion
-    matrices of the speakers.
+    The scores of a resample follow from a weighted sum of the confusion matrices of the speakers.
+    The weights are multinomial: few speakers have few resamples, of which each stands once, with
+    its probability (Fisher & Hall 1991, "Bootstrap algorithms for small samples"); of many,
+    resamples are drawn, and there are no weights.
     """
-    per_speaker = np.bincount(cells, minlength=num_speakers * num_labels**2).reshape(
-        num_speakers, -1
-    )
+    if num_speakers <= MOST_ENUMERATED:
+        return _enumerate_resamples(num_speakers)
     generator = np.random.default_rng(BOOTSTRAP_SEED)
-    times = generator.multinomial(
-        num_speakers, np.full(num_speakers, 1 / num_speakers), BOOTSTRAP_DRAWS
-    )
-    return (times @ per_speaker).reshape(-1, num_labels, num_labels)
+    equal = np.full(num_speakers, 1 / num_speakers)
+    return generator.multinomial(num_speakers, equal, BOOTSTRAP_DRAWS), None
+
+
+@functools.cache
+def _enumerate_resamples(num_speakers: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    speakers = range(num_speakers)
+    multisets = np.array(list(itertools.combinations_with_replacement(speakers, num_speakers)))
+    times = (multisets[:, :, None] == np.arange(num_speakers)).sum(axis=1)
+    factorials = np.array([math.factorial(n) for n in range(num_speakers + 1)], dtype=np.float64)
+    orders = factorials[num_speakers] / factorials[times].prod(axis=1)
+    return times, orders / num_speakers**num_speakers
+
+
+def _quantiles(values: NDArray[np.float64], weights: NDArray[np.float64] | None) -> list[float]:
+    """The bounds of the middle 95 %: with weights, the first values that reach 2.5 and 97.5 %."""
+    if weights is None:
+        return np.percentile(values, [2.5, 97.5]).tolist()
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order])
+    # A sum of thousands of weights may miss a bound that it meets exactly by some roundings.
+    return values[order][np.searchsorted(reached, [0.025 - 1e-12, 0.975 - 1e-12])].tolist()
 
 
 def _draw_utterances(confusion: NDArray[np.int64]) -> NDArray[np.int64]:

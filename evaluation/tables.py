@@ -1,0 +1,341 @@
+"""Tables and their words: Markdown made from records, everything in percent."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .conditions import (
+    AS_RECORDED,
+    CALIBRATED_BY_TITLES,
+    CONDITION_TITLES,
+    CONDITIONS,
+    Calibration,
+    parse_condition,
+)
+
+PAPER = Path(__file__).with_name("paper.json")
+
+CORPUS_TITLES = {
+    "emodb": "EmoDB",
+    "ravdess": "RAVDESS",
+    "crema_d": "CREMA-D",
+    "savee": "SAVEE",
+    "tess": "TESS",
+    "nemo": "nEMO",
+    "toy_emotions": "Toy emotions",
+}
+PROTOCOL_TITLES = {
+    "speaker_independent": "unseen speakers",
+    "cross_corpus": "unseen corpus",
+    "sentence_independent": "unseen sentences",
+    "paper": "random 80/20",
+}
+# What was done to the speech, in the order of tables.
+DATA_TITLES = {
+    "original": "original",
+    "vocoder_only": "vocoder only",
+    "autoencoder_only": "autoencoder only",
+    "unconditional": "noised and denoised, no emotion",
+    "wrong_emotion": "told a wrong emotion",
+    "band_filter": "bands moved by the class",
+    "class_shift": "bands, pitch and tempo moved by the class",
+    "enhanced": "told the emotion",
+    "level_matched": "told the emotion, level as before",
+    "enhanced_guessed": "with the recogniser's own guess",
+    "converted": "told another emotion",
+    "generated": "generated",
+}
+# The judges of emotion together.
+PANEL = "panel"
+PANEL_TITLES = ("gain", "target heard")
+KEPT_TITLES = ("speaker", "sentence", "mel, dB", "F0, r")
+
+
+def paper_records() -> list[dict[str, Any]]:
+    """The recognition results printed by Kim & Lee 2024, as far as a record goes (`paper.json`)."""
+    return json.loads(PAPER.read_text(encoding="utf-8"))["recognition"]
+
+
+def markdown_table(
+    records: Iterable[Mapping[str, Any]], references: Iterable[Mapping[str, Any]] = ()
+) -> str:
+    """Table of recognition results in percent, with 95 % intervals, best UA first in each group.
+
+    The expected calibration error (ECE) has a column where any record holds one.
+
+    Args:
+        records: Measured records; those of another task, or of another condition than
+            "as_recorded", are left out.
+        references: Printed results (`paper_records()`), shown in italics below the measured ones of
+            the same corpus and protocol.
+    """
+    measured = [record for record in _recognition(records) if record["condition"] == AS_RECORDED]
+    scores = ["WA", "UA", "macro_F1"]
+    if any("ECE" in record["metrics"] for record in measured):
+        scores.append("ECE")
+    groups: dict[tuple[str, str], list[str]] = {}
+    for record in sorted(measured, key=_table_order):
+        rows = groups.setdefault((record["corpus"], record["protocol"]), [])
+        rows.append(_table_row(record, scores))
+    for reference in references:
+        if (reference["corpus"], reference["protocol"]) in groups:
+            row = _table_row(reference, scores, system="*{}*")
+            groups[reference["corpus"], reference["protocol"]].append(row)
+    titles = ["macro-F1" if score == "macro_F1" else score for score in scores]
+    lines = [row for rows in groups.values() for row in rows]
+    return _table(["corpus", "protocol", "system"], [*titles, "folds"], lines)
+
+
+def _recognition(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [record for record in records if record["task"] == "recognition"]
+
+
+def _table(left: Sequence[str], right: Sequence[str], lines: Iterable[str]) -> str:
+    """A header of columns set to the left, then to the right, above finished rows."""
+    alignment = "|" + "---|" * len(left) + "---:|" * len(right)
+    return "\n".join([_join([*left, *right]), alignment, *lines])
+
+
+def _corpus_and_protocol(corpus: str, protocol: str) -> list[str]:
+    title = PROTOCOL_TITLES.get(protocol, protocol.replace("_", " "))
+    return [CORPUS_TITLES.get(corpus, corpus), title]
+
+
+def _table_order(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    corpora, protocols = list(CORPUS_TITLES), list(PROTOCOL_TITLES)
+    corpus, protocol = record["corpus"], record["protocol"]
+    return (
+        corpora.index(corpus) if corpus in corpora else len(corpora),
+        corpus,
+        protocols.index(protocol) if protocol in protocols else len(protocols),
+        protocol,
+        -record["metrics"]["UA"],
+        record["system"],
+    )
+
+
+def _table_row(record: Mapping[str, Any], scores: Sequence[str], system: str = "{}") -> str:
+    name = record["system"]
+    if record["data"] != "original" or "folds" not in record:
+        name += f", {record['data'].replace('_', ' ')} data"
+    cells = [
+        *_corpus_and_protocol(record["corpus"], record["protocol"]),
+        system.format(name),
+        *(format_rate(record["metrics"], score) for score in scores),
+        str(record.get("folds", "")),
+    ]
+    return _join(cells)
+
+
+def format_rate(metrics: Mapping[str, Any], name: str) -> str:
+    """A rate in percent, with its interval if there is one ("82.4 [78.1, 86.0]"), or ""."""
+    if name not in metrics:
+        return ""
+    text = f"{100 * metrics[name]:.1f}"
+    if f"{name}_ci95" in metrics:
+        low, high = metrics[f"{name}_ci95"]
+        text += f" [{100 * low:.1f}, {100 * high:.1f}]"
+    return text
+
+
+def _join(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def folds_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of WA and UA in percent of every fold, one row a fold and one pair a system.
+
+    Other conditions than "as_recorded" are left out.
+    """
+    measured = [
+        record
+        for record in _recognition(records)
+        if record["per_fold"] and record["condition"] == AS_RECORDED
+    ]
+    systems = sorted({record["system"] for record in measured})
+    scores: dict[tuple[str, str, int], dict[str, str]] = {}
+    for record in sorted(measured, key=_table_order):
+        for index, fold in enumerate(record["per_fold"]):
+            key = (record["corpus"], record["protocol"], index)
+            scores.setdefault(key, {})[record["system"]] = format_pair(fold)
+    lines = [
+        _join([*_corpus_and_protocol(corpus, protocol), str(index), *_in_order(cells, systems)])
+        for (corpus, protocol, index), cells in scores.items()
+    ]
+    titles = [f"{system}, WA / UA" for system in systems]
+    return _table(["corpus", "protocol"], ["fold", *titles], lines)
+
+
+def format_pair(metrics: Mapping[str, Any]) -> str:
+    """WA and UA in percent, without intervals: "82.4 / 81.0"."""
+    return f"{100 * metrics['WA']:.1f} / {100 * metrics['UA']:.1f}"
+
+
+def _in_order(cells: Mapping[Any, str], keys: Iterable[Any]) -> list[str]:
+    return [cells.get(key, "") for key in keys]
+
+
+def robustness_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of recognition under changed conditions, in percent: one row per corpus and system.
+
+    Cells hold WA / UA and, except as recorded, the difference in WA from as recorded. Systems that
+    were tested as recorded only, or calibrated by number only (`calibration_table`), have no row.
+    """
+    rows = recognition_by_condition(records)
+    shown = {key: row for key, row in rows.items() if set(row) & set(CONDITIONS[1:])}
+    columns = [name for name in CONDITIONS if any(name in row for row in shown.values())]
+    lines = []
+    for (corpus, protocol, system), row in shown.items():
+        cells = _in_order({name: _robustness_cell(row, name) for name in row}, columns)
+        lines.append(_join([*_corpus_and_protocol(corpus, protocol), system, *cells]))
+    titles = [f"{CONDITION_TITLES[name]}, WA / UA" for name in columns]
+    return _table(["corpus", "protocol", "system"], titles, lines)
+
+
+def recognition_by_condition(
+    records: Iterable[Mapping[str, Any]],
+) -> dict[tuple[str, str, str], dict[str, Mapping[str, Any]]]:
+    """Metrics of recognition by condition, for each corpus, protocol and system, in their order."""
+    rows: dict[tuple[str, str, str], dict[str, Mapping[str, Any]]] = {}
+    measured = [r for r in _recognition(records) if r["data"] == "original"]
+    # As recorded first: it says which system is the better one.
+    for record in sorted(measured, key=lambda r: (r["condition"] != AS_RECORDED, _table_order(r))):
+        key = (record["corpus"], record["protocol"], record["system"])
+        rows.setdefault(key, {})[record["condition"]] = record["metrics"]
+    return rows
+
+
+def _robustness_cell(row: Mapping[str, Mapping[str, Any]], condition: str) -> str:
+    cell = format_pair(row[condition])
+    if condition == AS_RECORDED or AS_RECORDED not in row:
+        return cell
+    return f"{cell} ({100 * (row[condition]['WA'] - row[AS_RECORDED]['WA']):+.1f})"
+
+
+def calibration_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of what calibration by so many unlabelled recordings brings, WA / UA in percent.
+
+    One row per corpus, protocol, system and whose recordings they are; the first column of scores
+    is the system as recorded.
+    """
+    rows: list[tuple[list[str], dict[int, str]]] = []
+    for (corpus, protocol, system), row in recognition_by_condition(records).items():
+        calibrations = {name: parse_condition(name) for name in row}
+        for by, title in CALIBRATED_BY_TITLES.items():
+            cells = {
+                calibration.number: format_pair(row[name])
+                for name, calibration in calibrations.items()
+                if isinstance(calibration, Calibration) and calibration.by == by
+            }
+            if cells:
+                none = format_pair(row[AS_RECORDED]) if AS_RECORDED in row else ""
+                left = [*_corpus_and_protocol(corpus, protocol), system, title]
+                rows.append((left, {0: none, **cells}))
+    numbers = sorted({number for _, cells in rows for number in cells})
+    lines = [_join([*left, *_in_order(cells, numbers)]) for left, cells in rows]
+    titles = ["none" if number == 0 else str(number) for number in numbers]
+    return _table(["corpus", "protocol", "system", "calibrated by"], titles, lines)
+
+
+def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of what judges hear in enhanced speech, in percent: one row a corpus and condition.
+
+    Each judge of emotion has its WA with the 95 % interval; all together the gain over the original
+    and how often they hear the emotion aimed at; then how often the speaker and the sentence are
+    still named, the mean distance of mels in dB and the correlation of F0.
+    """
+    rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for record in records:
+        if record["task"] in ("clarity", "preservation"):
+            rows.setdefault((record["corpus"], record["data"]), []).append(record)
+    own = [record for row in rows.values() for record in row]
+    heard = {record["judge"] for record in own if record["task"] == "clarity"}
+    judges = sorted(heard - {PANEL})
+    titles = (*(f"emotion, {judge}" for judge in judges), *PANEL_TITLES, *KEPT_TITLES)
+    header = ["corpus", "sound", *titles]
+    alignment = "|---|---|" + "---:|" * (len(header) - 2)
+    lines = [_enhancement_row(*rows[key], judges=judges) for key in sorted(rows, key=_row_order)]
+    return "\n".join([_join(header), alignment, *lines])
+
+
+def _enhancement_row(*records: Mapping[str, Any], judges: Sequence[str]) -> str:
+    heard = {r["judge"]: r["metrics"] for r in records if r["task"] == "clarity"}
+    kept: Mapping[str, Any] = next(
+        (r["metrics"] for r in records if r["task"] == "preservation"), {}
+    )
+    panel = heard.get(PANEL, {})
+    corpus, data = records[0]["corpus"], records[0]["data"]
+    cells = [
+        CORPUS_TITLES.get(corpus, corpus),
+        DATA_TITLES[data],
+        *(format_rate(heard.get(judge, {}), "WA") for judge in judges),
+        _format_gain(panel) if data != "original" else "",
+        format_rate(panel, "target_WA"),
+        *(format_rate(kept, name) for name in ("speaker_WA", "sentence_WA")),
+        *(f"{kept[m]:.2f}" if m in kept else "" for m in ("mel_distance_db", "f0_correlation")),
+    ]
+    return _join(cells)
+
+
+def clarity_folds_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of what all judges of emotion together hear of every fold, WA in percent."""
+    panels = [r for r in records if r["task"] == "clarity" and r["judge"] == PANEL]
+    rows: dict[tuple[str, int], dict[str, str]] = {}
+    for record in panels:
+        for index, fold in enumerate(record["per_fold"]):
+            row = rows.setdefault((record["corpus"], index), {})
+            row[record["data"]] = f"{100 * fold['WA']:.1f}"
+    data = [name for name in DATA_TITLES if any(name in row for row in rows.values())]
+    header = _join(["corpus", "fold", *(DATA_TITLES[name] for name in data)])
+    lines = [
+        _join([CORPUS_TITLES.get(corpus, corpus), str(index), *(row.get(d, "") for d in data)])
+        for (corpus, index), row in rows.items()
+    ]
+    return "\n".join([header, "|---|---:|" + "---:|" * len(data), *lines])
+
+
+def _format_gain(metrics: Mapping[str, Any]) -> str:
+    if "gain" not in metrics:
+        return ""
+    gain, low, high = (100 * value for value in (metrics["gain"], *metrics["gain_ci95"]))
+    return f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def style_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of what a linear probe reads in representations of utterances, in percent."""
+    rows = [
+        _join(
+            [
+                CORPUS_TITLES.get(record["corpus"], record["corpus"]),
+                record["system"].replace("-", " "),
+                *(format_rate(record["metrics"], name) for name in ("UA", "speaker_WA")),
+            ]
+        )
+        for record in records
+        if record["task"] == "style"
+    ]
+    header = _join(("corpus", "read from", "emotion, UA", "speaker"))
+    return "\n".join([header, "|---|---|---:|---:|", *rows])
+
+
+def _row_order(key: tuple[str, str]) -> tuple[int, str, int]:
+    corpora, (corpus, data) = list(CORPUS_TITLES), key
+    place = corpora.index(corpus) if corpus in corpora else len(corpora)
+    return place, corpus, list(DATA_TITLES).index(data)
+
+
+TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
+    "recognition": lambda records: markdown_table(records, paper_records()),
+    "folds": folds_table,
+    "robustness": robustness_table,
+    "calibration": calibration_table,
+    "enhancement": enhancement_table,
+    "clarity_folds": clarity_folds_table,
+    "style": style_table,
+}
+
+
+def render_table(name: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """The text of a table by the name of its markers, one of `TABLES`."""
+    return TABLES[name](records)

@@ -1,0 +1,117 @@
+from evaluation.conditions import CONDITION_TITLES
+from evaluation.results import DATA, make_record, provenance
+from evaluation.tables import (
+    DATA_TITLES,
+    calibration_table,
+    folds_table,
+    markdown_table,
+    paper_records,
+    robustness_table,
+)
+
+
+def record(ua=0.8, wa=0.825, **changes):
+    fields = {
+        "task": "recognition",
+        "corpus": "emodb",
+        "protocol": "paper",
+        "system": "emotion-resnet",
+        "metrics": {"WA": wa, "UA": ua, "UA_ci95": [0.71, 0.85]},
+        "provenance": provenance(seed=0, seconds=1.23),
+        "folds": 2,
+        "per_fold": [{"WA": wa, "UA": ua}, {"WA": wa, "UA": ua}],
+    }
+    return make_record(**(fields | changes))
+
+
+def rows(table):
+    return table.splitlines()[2:]
+
+
+def test_every_kind_of_data_has_a_title():
+    assert set(DATA_TITLES) == set(DATA)
+
+
+def test_table_groups_by_corpus_and_protocol_with_the_papers_numbers():
+    records = [
+        record(ua=0.7, system="svm"),
+        record(ua=0.8),
+        record(ua=0.6, protocol="speaker_independent"),
+        record(task="speed", metrics={"seconds": 3}),
+    ]
+    table = markdown_table(records, paper_records())
+    assert rows(table) == [
+        "| EmoDB | unseen speakers | emotion-resnet | 82.5 | 60.0 [71.0, 85.0] |  | 2 |",
+        "| EmoDB | random 80/20 | emotion-resnet | 82.5 | 80.0 [71.0, 85.0] |  | 2 |",
+        "| EmoDB | random 80/20 | svm | 82.5 | 70.0 [71.0, 85.0] |  | 2 |",
+        "| EmoDB | random 80/20 | *Kim & Lee 2024, original data* | 82.1 | 81.7 |  |  |",
+        "| EmoDB | random 80/20 | *Kim & Lee 2024, generated data* | 94.3 | 91.6 |  |  |",
+    ]
+
+
+def test_the_calibration_error_has_a_column_where_it_was_measured():
+    measured = record(metrics={"WA": 0.8, "UA": 0.7, "ECE": 0.046}, system="svm")
+    table = markdown_table([record(), measured], paper_records())
+    assert table.splitlines()[0] == (
+        "| corpus | protocol | system | WA | UA | macro-F1 | ECE | folds |"
+    )
+    assert rows(table)[:2] == [
+        "| EmoDB | random 80/20 | emotion-resnet | 82.5 | 80.0 [71.0, 85.0] |  |  | 2 |",
+        "| EmoDB | random 80/20 | svm | 80.0 | 70.0 |  | 4.6 | 2 |",
+    ]
+    assert all(row.count("|") == 9 for row in rows(table))
+
+
+def test_other_conditions_stand_in_no_table_of_recordings_as_they_are():
+    records = [record(), record(condition="telephone", ua=0.1, wa=0.1)]
+    assert markdown_table(records) == markdown_table(records[:1])
+    assert folds_table(records) == folds_table(records[:1])
+
+
+def test_robustness_shows_the_difference_to_the_recordings_as_they_are():
+    records = [
+        record(condition="reverb", ua=0.7, wa=0.71),
+        record(condition="level_minus_20", ua=0.8, wa=0.83),
+        record(),
+        record(condition="telephone", system="svm", ua=0.5, wa=0.5),
+        record(condition="calibrated_speaker_10", ua=0.9, wa=0.9),
+        record(corpus="ravdess"),
+    ]
+    table = robustness_table(records)
+    assert table.splitlines()[0] == (
+        "| corpus | protocol | system | as recorded, WA / UA | 20 dB softer, WA / UA | "
+        "telephone, WA / UA | small room, WA / UA |"
+    )
+    assert rows(table) == [
+        "| EmoDB | random 80/20 | emotion-resnet | 82.5 / 80.0 | 83.0 / 80.0 (+0.5) |  | "
+        "71.0 / 70.0 (-11.5) |",
+        # Without a record as recorded there is nothing to subtract.
+        "| EmoDB | random 80/20 | svm |  |  | 50.0 / 50.0 |  |",
+    ]
+
+
+def test_calibration_has_a_row_for_whose_recordings_and_a_column_for_their_number():
+    records = [
+        record(condition="calibrated_room_20", ua=0.84),
+        record(condition="calibrated_room_5", ua=0.82),
+        record(condition="calibrated_speaker_neutral_5", ua=0.81),
+        record(condition="calibrated", ua=0.1),
+        record(),
+        record(corpus="ravdess"),
+    ]
+    table = calibration_table(records)
+    assert table.splitlines()[0] == (
+        "| corpus | protocol | system | calibrated by | none | 5 | 20 |"
+    )
+    name = "| EmoDB | random 80/20 | emotion-resnet |"
+    assert rows(table) == [
+        f"{name} room | 82.5 / 80.0 | 82.5 / 82.0 | 82.5 / 84.0 |",
+        f"{name} speaker, neutral only | 82.5 / 80.0 | 82.5 / 81.0 |  |",
+    ]
+
+
+def test_conditions_come_in_the_order_of_their_titles():
+    records = [record(condition=name) for name in reversed(CONDITION_TITLES)]
+    header = robustness_table(records).splitlines()[0].split(" | ")[3:]
+    expected = [f"{title}, WA / UA" for title in CONDITION_TITLES.values()]
+    assert [cell.removesuffix(" |") for cell in header] == expected
