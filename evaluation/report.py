@@ -20,7 +20,7 @@ from datasets_scripts import EMOTIONS, decode_audio, load_corpus
 from modeling import EmotionFeatureExtractor
 
 from .plots import plot_attention, plot_dataset_distribution, plot_mel_gallery
-from .results import enhancement_table, markdown_table
+from .tables import enhancement_table, markdown_table
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -83,13 +83,17 @@ def _corpus_part(run: Path, name: str, dataset: Dataset, classifier: Any) -> lis
     }
     plot_dataset_distribution(dataset, run / "plots" / f"{name}_distribution.png")
     _draw_mels(run, name, dataset, chosen, classifier)
-    pictures = ("distribution", "mels", "attention", "confusion", "per_emotion", "reliability")
-    rows = [_verdict(dataset[i], emotion, classifier) for emotion, i in chosen.items()]
+    names = ("distribution", "mels", "attention", "confusion", "per_emotion", "reliability")
+    # Statistics are chosen by name; a corpus that was tested only is of unknown origin.
+    corpus = name if name in getattr(classifier, "names", []) else None
+    rows = [_verdict(dataset[i], emotion, classifier, corpus) for emotion, i in chosen.items()]
+    paths = [f"plots/{name}_{picture}.png" for picture in names]
+    pictures = [path for path in paths if (run / path).exists()]
     head = "| recording | acted | heard |\n|---|---|---|\n"
     return [
         f"<h2>{html.escape(name)}</h2>",
         _table(head + "\n".join(rows)),
-        *[_image(f"plots/{name}_{picture}.png") for picture in pictures],
+        *[_image(picture) for picture in pictures],
     ]
 
 
@@ -109,27 +113,32 @@ def _draw_mels(
     extractor = classifier.feature_extractor
     if not hasattr(extractor, "denormalize"):
         return
-    mels = {e: _features(dataset[i]["audio"], extractor) for e, i in chosen.items()}
+    corpus = name if name in extractor.names else None
+    mels = {e: _features(dataset[i]["audio"], extractor, corpus) for e, i in chosen.items()}
     scale = {"sampling_rate": extractor.sampling_rate, "hop_length": extractor.hop_length}
     plots = run / "plots"
-    gallery = {e: extractor.denormalize(mel).numpy() for e, mel in mels.items()}
+    gallery = {e: extractor.denormalize(mel, corpus).numpy() for e, mel in mels.items()}
     plot_mel_gallery(gallery, plots / f"{name}_mels.png", **scale)
     mel = mels.get("anger", next(iter(mels.values())))
     with torch.no_grad():
         output = classifier.model(mel[None].to(classifier.device), output_attentions=True)
     attention = output.attentions[0][0].cpu().numpy()
-    log_mel = extractor.denormalize(mel).numpy()
+    log_mel = extractor.denormalize(mel, corpus).numpy()
     plot_attention(log_mel, attention, EMOTIONS, plots / f"{name}_attention.png", **scale)
 
 
-def _features(audio: dict[str, Any], extractor: EmotionFeatureExtractor) -> torch.Tensor:
+def _features(
+    audio: dict[str, Any], extractor: EmotionFeatureExtractor, corpus: str | None
+) -> torch.Tensor:
     wave, rate = decode_audio(audio)
-    features = extractor([wave], sampling_rate=rate, padding=True, return_tensors="pt")
+    features = extractor(
+        [wave], sampling_rate=rate, padding=True, return_tensors="pt", corpus=corpus
+    )
     return features["input_features"][0]
 
 
-def _verdict(row: dict[str, Any], emotion: str, classifier: Any) -> str:
-    guesses = classifier(row["audio"], top_k=2)
+def _verdict(row: dict[str, Any], emotion: str, classifier: Any, corpus: str | None) -> str:
+    guesses = classifier(row["audio"], top_k=2, **({} if corpus is None else {"corpus": corpus}))
     heard = ", ".join(f"{g['label']} {100 * g['score']:.0f} %" for g in guesses)
     return f"| {row['file']} | {emotion} | {heard} |"
 

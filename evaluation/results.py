@@ -23,12 +23,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from .conditions import AS_RECORDED, parse_condition
-
-# Other modules take these names from here.
-from .tables import PANEL as PANEL
 from .tables import TABLES, render_table
-from .tables import enhancement_table as enhancement_table
-from .tables import markdown_table as markdown_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

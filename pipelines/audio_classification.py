@@ -123,6 +123,11 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
         ]
         holder.calibrate(features, name=name, speakers=speakers)
 
+    @property
+    def names(self) -> list[str]:
+        """What `corpus=` may be: corpora of the training, and names of `calibrate`."""
+        return self._holder().names if self._holds_statistics() else []
+
     def _call_calibrated(self, inputs: Any, **kwargs: Any) -> Any:
         if kwargs.get("corpus") is not None:
             raise ValueError(f"Got calibrate=True and corpus={kwargs['corpus']!r}, expected one")
@@ -134,12 +139,14 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
         finally:
             self._holder().forget(THESE_RECORDINGS)
 
+    def _holds_statistics(self) -> bool:
+        return any(hasattr(part, "calibrate") for part in (self.model, self.feature_extractor))
+
     def _holder(self) -> Any:
         """Whatever holds statistics: the model where they are of an encoder's frames."""
-        for holder in (self.model, self.feature_extractor):
-            if hasattr(holder, "calibrate"):
-                return holder
-        raise ValueError("This model holds no statistics, expected one of this project")
+        if not self._holds_statistics():
+            raise ValueError("This model holds no statistics, expected one of this project")
+        return self.model if hasattr(self.model, "calibrate") else self.feature_extractor
 
     def speech_score(self, inputs: Any, sampling_rate: int | None = None) -> float | list[float]:
         """How sure it is that there is speech: 1; 0 for silence, noise, tones and clicks.
@@ -213,10 +220,9 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
         return self._preprocess_params.get("sampling_rate") if named is None else named
 
     def _checked_corpus(self, corpus: Any) -> str:
-        try:
-            known = self._holder().names
-        except ValueError as error:
-            raise ValueError(f"Got corpus={corpus!r}, but this model knows no corpora") from error
+        known = self.names
+        if not self._holds_statistics():
+            raise ValueError(f"Got corpus={corpus!r}, but this model knows no corpora")
         if not isinstance(corpus, str) or corpus not in known:
             raise ValueError(f"Bad corpus {corpus!r}, expected one of {sorted(known)} or None")
         return corpus

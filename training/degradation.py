@@ -9,6 +9,7 @@ from io import BytesIO
 import numpy as np
 import scipy.signal
 import soundfile
+import soxr
 
 from .config import DegradationConfig
 
@@ -20,8 +21,11 @@ EQUALISER_KNOTS = 6
 # 60 dB of power, in natural logarithm of amplitude.
 SPEED_OF_DECAY = 3 * np.log(10)
 # Constant bit rates in kbit/s that libsndfile spreads its compression level over.
-MP3_RATES = {"MPEG-1": (32, 320), "MPEG-2": (8, 160)}
+MP3_BIT_RATES = {"MPEG-1": (32, 320), "MPEG-2": (8, 160)}
+MP3_SAMPLING_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 MPEG_1_LOWEST = 32_000
+# Longest delay of an MP3 encoder and decoder, in samples.
+CODEC_DELAY = 3_000
 
 
 def degrade(
@@ -58,7 +62,7 @@ def add_noise(
         generator: Source of the noise.
         slope: Power falls with this power of frequency: 0 white, 1 pink, 2 brown.
     """
-    level = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
+    level = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) if len(wave) else 0.0
     if level < SILENCE_RMS:
         return wave
     noise = generator.standard_normal(len(wave))
@@ -72,6 +76,8 @@ def add_noise(
 
 def equalise(wave: np.ndarray, gains: np.ndarray) -> np.ndarray:
     """Filter with gains in dB at equal steps of the square root of frequency, zero phase."""
+    if not len(wave):
+        return wave
     spectrum = np.fft.rfft(wave)
     position = np.sqrt(np.linspace(0, 1, len(spectrum)))
     curve = np.interp(position, np.linspace(0, 1, len(gains)), gains)
@@ -80,6 +86,8 @@ def equalise(wave: np.ndarray, gains: np.ndarray) -> np.ndarray:
 
 def limit_band(wave: np.ndarray, rate: int, low: float, high: float) -> np.ndarray:
     """Band-pass between two frequencies in Hz (Butterworth, 4th order); telephone: 300 to 3400."""
+    if not len(wave):
+        return wave
     edges = [low, min(high, 0.49 * rate)]
     sections = scipy.signal.butter(4, edges, btype="bandpass", fs=rate, output="sos")
     return scipy.signal.sosfilt(sections, wave).astype(np.float32)
@@ -103,6 +111,8 @@ def add_reverb(
         generator: Source of the room.
         direct_to_reverberant: Ratio of the energies, in dB.
     """
+    if not len(wave):
+        return wave
     time = np.arange(round(seconds * rate)) / rate
     tail = generator.standard_normal(len(time)) * np.exp(-SPEED_OF_DECAY * time / seconds)
     tail[: round(0.002 * rate)] = 0
@@ -114,14 +124,27 @@ def add_reverb(
 def compress_mp3(wave: np.ndarray, rate: int, kbit_per_second: float) -> np.ndarray:
     """Encode as MP3 at a constant bit rate and decode again, with libsndfile.
 
-    Louder than full scale is turned down before and up again after.
+    Louder than full scale is turned down before and up again after. Rates that MP3 does not have
+    are raised to the next one that it has. The codec's delay is taken back.
     """
-    lowest, highest = MP3_RATES["MPEG-1" if rate >= MPEG_1_LOWEST else "MPEG-2"]
+    if not len(wave):
+        return wave
+    coded_rate = min((r for r in MP3_SAMPLING_RATES if r >= rate), default=MP3_SAMPLING_RATES[-1])
+    lowest, highest = MP3_BIT_RATES["MPEG-1" if coded_rate >= MPEG_1_LOWEST else "MPEG-2"]
     level = float(np.clip((highest - kbit_per_second) / (highest - lowest), 0, 0.999))
-    peak = max(1.0, float(np.abs(wave).max(initial=0.0)))
+    peak = max(1.0, float(np.abs(wave).max()))
+    sound = np.pad(soxr.resample(wave / peak, rate, coded_rate), (0, CODEC_DELAY))
     file = BytesIO()
     soundfile.write(
-        file, wave / peak, rate, format="MP3", bitrate_mode="CONSTANT", compression_level=level
+        file, sound, coded_rate, format="MP3", bitrate_mode="CONSTANT", compression_level=level
     )
     decoded, _ = soundfile.read(BytesIO(file.getvalue()), dtype="float32")
-    return peak * np.pad(decoded[: len(wave)], (0, max(0, len(wave) - len(decoded))))
+    decoded = soxr.resample(_without_delay(decoded, sound), coded_rate, rate)
+    padded = np.pad(decoded[: len(wave)], (0, max(0, len(wave) - len(decoded))))
+    return (peak * padded).astype(np.float32)
+
+
+def _without_delay(decoded: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    """libsndfile takes some encoders' delay back and not others': it is heard where it is."""
+    similarity = scipy.signal.correlate(decoded, sound, method="fft")[len(sound) - 1 :]
+    return decoded[int(similarity[:CODEC_DELAY].argmax()) :]

@@ -48,7 +48,7 @@ def decibels(ratio):
         lambda w: degrade(w, RATE, DegradationConfig(20, 8, 1, (5, 30), 1), generator()),
     ],
 )
-@pytest.mark.parametrize("samples", [16_000, 4_001, 40])
+@pytest.mark.parametrize("samples", [16_000, 4_001, 40, 0])
 def test_length_and_type_stay_and_silence_stays_finite(wave, change, samples):
     for given in (wave[:samples], np.zeros(samples, np.float32)):
         changed = change(given)
@@ -97,6 +97,15 @@ def test_mp3_of_few_bits_loses_more():
 
     assert loss(8) > 2 * loss(64)
     assert loss(64) < 0.05
+
+
+@pytest.mark.parametrize("rate", [11_025, 16_000, 22_025, 24_414, 48_000])
+@pytest.mark.parametrize("kbit", [16, 32, 64])
+def test_mp3_stays_in_time_at_any_rate(rate, kbit):
+    time = np.arange(rate) / rate
+    wave = (np.sin(2 * np.pi * (300 * time + 400 * time**2)) * np.sin(9 * time)).astype(np.float32)
+    coded = compress_mp3(wave, rate, kbit)
+    assert np.corrcoef(coded, wave)[0, 1] > 0.95
 
 
 def test_nothing_asked_for_changes_nothing(wave):
