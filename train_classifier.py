@@ -496,6 +496,7 @@ def export(run: ClassifierRun, records: Sequence[dict[str, Any]]) -> None:
     temporary, folder = run.folder / ".model.tmp", run.folder / "model"
     model = _with_memory_format(run.bare_model.cpu(), torch.contiguous_format)
     extractor: Any = run.features.feature_extractor  # type: ignore[attr-defined]
+    model.config.trained_on = trained_on(run.config)
     EmotionClassificationPipeline(model=model, feature_extractor=extractor).save_pretrained(
         temporary
     )
@@ -508,6 +509,12 @@ def export(run: ClassifierRun, records: Sequence[dict[str, Any]]) -> None:
     )
     card.save(temporary / "README.md")
     replace_folder(temporary, folder)
+
+
+def trained_on(config: ClassifierConfig) -> dict[str, Any]:
+    """On whom the model was trained, kept in its configuration, for whatever stands on it."""
+    names = ("protocol", "fold", "seed", "train_on_validation")
+    return {"corpora": sorted(config.corpora), **{name: getattr(config, name) for name in names}}
 
 
 def config_summary(config: ClassifierConfig) -> dict[str, Any]:

@@ -16,7 +16,7 @@ who are tested. The output folder receives `model/` (what goes to the Hub), `his
 import argparse
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ import numpy as np
 import soundfile
 import torch
 import torch.nn.functional as F
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers import (
@@ -228,28 +227,28 @@ def check_config(config: DiffusionConfig) -> None:
     if config.classifier is None:
         raise ValueError("Got no classifier, expected the folder of one trained on this fold")
     try:
-        EmotionResNetConfig.from_pretrained(config.classifier)
+        settings = EmotionResNetConfig.from_pretrained(config.classifier)
     except OSError as error:
         raise FileNotFoundError(
             f"No classifier in '{config.classifier}', expected a folder made by "
             "train_classifier.py, or the id of such a model on the Hub"
         ) from error
-    check_same_people(config, Path(config.classifier).parent / "config.yaml")
+    check_same_people(config, getattr(settings, "trained_on", None))
 
 
-def check_same_people(config: DiffusionConfig, settings: Path) -> None:
+def check_same_people(config: DiffusionConfig, theirs: Mapping[str, Any] | None) -> None:
     """Refuse a classifier that may have been trained on those whom this run tests on.
 
     Raises:
         ValueError: Its run had another protocol, fold, seed or corpora.
     """
-    if not settings.exists():
+    if theirs is None:
         warnings.warn(
-            f"No '{settings}': cannot know whether the classifier was trained on test speakers",
+            f"'{config.classifier}' does not say on whom it was trained: cannot know whether the "
+            "classifier was trained on test speakers",
             stacklevel=2,
         )
         return
-    theirs = yaml.safe_load(settings.read_text())
     ours = as_plain(config)
     differ = [name for name in SHARED_SETTINGS if theirs[name] != ours[name]]
     differ += ["train_on_validation"] if theirs.get("train_on_validation") else []

@@ -447,9 +447,10 @@ class TestErrors:
 
     def test_classifier_that_trained_on_those_who_validate(self, train, classifier, tmp_path):
         shutil.copytree(classifier.parent, tmp_path / "refit")
-        saved = tmp_path / "refit" / "config.yaml"
-        theirs = yaml.safe_load(saved.read_text()) | {"train_on_validation": True}
-        saved.write_text(yaml.safe_dump(theirs))
+        saved = tmp_path / "refit" / "model" / "config.json"
+        theirs = json.loads(saved.read_text())
+        theirs["trained_on"]["train_on_validation"] = True
+        saved.write_text(json.dumps(theirs))
         with pytest.raises(ValueError, match=r"trained with other \['train_on_validation'\]"):
             train(f"classifier={tmp_path / 'refit' / 'model'}")
 
