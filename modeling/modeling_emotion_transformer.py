@@ -267,12 +267,13 @@ class EmotionTransformerForAudioClassification(PreTrainedModel):
         self, frames: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         weights = len(self.layer_weights) * self.layer_weights.softmax(dim=0)
+        channels = weights.repeat_interleave(self.config.num_channels // len(weights))
         # Softmax and variance want the weights' precision when autocast ran the encoder in half.
         with torch.autocast(frames.device.type, enabled=False):
             frames = frames.to(self.layer_weights.dtype)
-            frames = frames.unflatten(-1, (len(weights), -1)) * weights[:, None]
-            frames = self.input_dropout(frames.flatten(-2)) * mask.unsqueeze(-1).to(frames.dtype)
-            return self.heads(frames.transpose(1, 2).unsqueeze(2), mask[:, None, None, :])
+            frames = self.input_dropout(frames) * mask.unsqueeze(-1).to(frames.dtype)
+            hidden_state = frames.transpose(1, 2).unsqueeze(2)
+            return self.heads(hidden_state, mask[:, None, None, :], channels)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
