@@ -14,6 +14,7 @@ and `checkpoints/`, from which `--resume` continues as if nothing had happened.
 
 import argparse
 import dataclasses
+import inspect
 import os
 import time
 from collections.abc import Sequence
@@ -52,11 +53,18 @@ from modeling import (
     EmotionFeatureExtractor,
     EmotionResNetConfig,
     EmotionResNetForAudioClassification,
+    EmotionTransformerConfig,
     EmotionTransformerFeatureExtractor,
     EmotionTransformerForAudioClassification,
 )
 from pipelines import EmotionClassificationPipeline
-from training.config import ClassifierConfig, StageConfig, load_config
+from training.config import (
+    AugmentationConfig,
+    ClassifierConfig,
+    DegradationConfig,
+    StageConfig,
+    load_config,
+)
 from training.data import (
     Batch,
     Corpora,
@@ -65,7 +73,7 @@ from training.data import (
     soft_cross_entropy,
     train_loader,
 )
-from training.encoder import check_depth, check_train_encoder, freeze_encoder, thaw_encoder
+from training.encoder import FROZEN, check_depth, check_train_encoder, freeze_encoder, thaw_encoder
 from training.features import (
     EncoderFeatures,
     Features,
@@ -88,6 +96,8 @@ from training.state import replace_folder, write_json
 # Natural logarithms: scores may become at most five times as sharp or as flat.
 LOG_TEMPERATURES = (-1.6, 1.6)
 TEMPERATURE = "score_temperature"
+# What a run finds out by itself.
+NOT_SETTINGS = {"self", "kwargs", "encoder", "calibrations", "mean", "std", "corpus_statistics"}
 STAGE_EMOTIONS = ("six_emotions", "all")
 
 
@@ -205,6 +215,7 @@ def check_config(config: ClassifierConfig) -> None:
         raise ValueError(
             "Got early_stopping_patience and train_on_validation, expected one of them"
         )
+    check_model_settings(config)
     for stage in config.stages:
         check_stage(stage, config)
     others = [stage.name for stage in config.stages if stage.emotions != "six_emotions"]
@@ -216,6 +227,29 @@ def check_config(config: ClassifierConfig) -> None:
         raise ValueError(f"Stages {others} train all emotions, expected six for a pretrained model")
     if config.model_name_or_path and config.encoder_name_or_path:
         raise ValueError("Got model_name_or_path and encoder_name_or_path, expected one of them")
+
+
+def check_model_settings(config: ClassifierConfig) -> None:
+    """Refuse names that a model or its front end would swallow, and settings without effect.
+
+    Raises:
+        ValueError: Names them, and what was expected.
+    """
+    if config.encoder_name_or_path is None and (
+        config.copies or config.degradation != DegradationConfig()
+    ):
+        raise ValueError("Got copies or degradation without encoder_name_or_path")
+    if config.model_name_or_path is not None:
+        return
+    kinds: tuple[Any, Any] = (EmotionResNetConfig, EmotionFeatureExtractor)
+    if config.encoder_name_or_path is not None:
+        kinds = (EmotionTransformerConfig, EmotionTransformerFeatureExtractor)
+    for setting, kind in zip(("model", "feature_extractor"), kinds, strict=True):
+        parameters = inspect.signature(kind.__init__).parameters
+        known = sorted(parameters.keys() - NOT_SETTINGS)
+        unknown = sorted(set(getattr(config, setting)) - set(known))
+        if unknown:
+            raise ValueError(f"Unknown setting {setting}.{unknown[0]}, expected {known}")
 
 
 def check_stage(stage: StageConfig, config: ClassifierConfig) -> None:
@@ -230,6 +264,12 @@ def check_stage(stage: StageConfig, config: ClassifierConfig) -> None:
             f"expected one of {list(STAGE_EMOTIONS)}"
         )
     check_train_encoder(stage.train_encoder, config.encoder_name_or_path)
+    frozen = config.encoder_name_or_path is not None and stage.train_encoder == FROZEN
+    if frozen and stage.augmentation != AugmentationConfig():
+        raise ValueError(
+            f"Got augmentation in stage '{stage.name}' of a frozen encoder, where it has no effect:"
+            " expected copies and degradation"
+        )
     unknown = sorted(set(stage.corpora) - set(config.corpora))
     if unknown:
         raise ValueError(f"Stage '{stage.name}' names {unknown}, expected {sorted(config.corpora)}")

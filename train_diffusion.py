@@ -221,9 +221,6 @@ def check_config(config: DiffusionConfig) -> None:
         FileNotFoundError: The classifier is not there.
     """
     check_run_settings(config)
-    for name in STAGES:
-        if getattr(config, name).epochs < 1:
-            raise ValueError(f"Bad {name}.epochs, expected 1 or more")
     if config.classifier is None:
         raise ValueError("Got no classifier, expected the folder of one trained on this fold")
     try:

@@ -64,7 +64,7 @@ class FoldRun:
     @property
     def finished(self) -> bool:
         """Whether its results are there."""
-        return (self.folder / "metrics.json").exists()
+        return all((self.folder / name).exists() for name in ("metrics.json", "model/config.json"))
 
     def predictions(self, condition: str = AS_RECORDED) -> list[list[dict[str, Any]]]:
         """What the model of this fold said about its test recordings, in each draw."""

@@ -53,7 +53,10 @@ def load_corpus(
         kind = _check_builder(name, builder)
         config_kwargs["corpus_name"] = name
     if kind not in CORPORA:
-        raise ValueError(f"Bad corpus '{kind}', expected one of {list(CORPORA)}")
+        raise ValueError(
+            f"Bad corpus '{kind}', expected one of {list(CORPORA)}, or any name with "
+            f'builder="{Folder.CORPUS}", which reads any folder of recordings'
+        )
     _check_options(kind, config_kwargs)
     made = CORPORA[kind](
         cache_dir=cache_dir,

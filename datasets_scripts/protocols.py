@@ -199,7 +199,8 @@ def _require(columns: _Columns, protocol: str, column: str, corpora: Iterable[st
     counts = ", ".join(f"{corpus}: {count}" for corpus, count in lacking.items() if count)
     if counts:
         raise ValueError(
-            f"Bad dataset for {protocol}, rows without {column} in {counts}; expected one in each"
+            f"Bad dataset for {protocol}, rows without {column} in {counts}; expected one in each "
+            f"(in a folder of one's own, {column}_column names the table's column of them)"
         )
 
 

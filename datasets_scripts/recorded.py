@@ -132,15 +132,15 @@ class RecordedCorpusBuilder(FileCorpusBuilder):
         return chosen
 
     def _parse_names(self, folder: Any) -> tuple[list[Recording], dict[str, CorpusError]]:
-        """Recordings, without columns where they are of another part, and errors by name."""
+        """Recordings, without columns where they are of another part, and errors by file."""
         parsed, malformed = [], {}
         for name, path in find_recordings(folder, self.name_of).items():
+            file = path.relative_to(folder).as_posix()
             try:
                 columns = self.parse_stem(name)
             except ValueError as error:
-                malformed[name] = CorpusError(f"Bad name '{path}': {error}")
+                malformed[file] = CorpusError(f"Bad name '{path}': {error}")
                 continue
-            file = path.relative_to(folder).as_posix()
             parsed.append(Recording(str(path), file, name, columns or {}))
         return parsed, malformed
 
@@ -160,9 +160,11 @@ class RecordedCorpusBuilder(FileCorpusBuilder):
         if others:
             found.append(f"{len(others)} files of other parts of the corpus: {shorten(others)}")
         if malformed:
-            likely = _corpora_with(next(iter(malformed)))
+            # The first that some corpus knows tells more than a stray file that sorts before it.
+            file = next(filter(_corpora_with, malformed), next(iter(malformed)))
+            likely = _corpora_with(file)
             hint = f", which is a name of {' or '.join(likely)}" if likely else ""
-            names = f"such as '{next(iter(malformed))}'{hint}"
+            names = f"such as '{file}'{hint}"
             found.append(f"{len(malformed)} files with other names, {names}")
         return (
             f"No recording of {self.CORPUS} ({self.config.name}) below '{folder}', expected names "
@@ -170,18 +172,18 @@ class RecordedCorpusBuilder(FileCorpusBuilder):
         )
 
 
-def _corpora_with(name: str) -> list[str]:
-    """The published corpora that a name may be of."""
+def _corpora_with(file: str) -> list[str]:
+    """The published corpora that a file may be of, by its path in the data folder."""
     return [
         builder.CORPUS
         for builder in RecordedCorpusBuilder.__subclasses__()
-        if _parses(builder, name)
+        if _parses(builder, file)
     ]
 
 
-def _parses(builder: type[RecordedCorpusBuilder], name: str) -> bool:
+def _parses(builder: type[RecordedCorpusBuilder], file: str) -> bool:
     try:
-        builder.parse_stem(builder.name_of(f"{name}.wav"))
+        builder.parse_stem(builder.name_of(file))
     except ValueError:
         return False
     return True

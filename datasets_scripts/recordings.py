@@ -103,7 +103,12 @@ def find_recordings(folder: Path, name_of: Callable[[str], str]) -> dict[str, Pa
         paths[name_of(path.relative_to(folder).as_posix())].append(path)
     if not paths:
         raise CorpusError(f"No {' or '.join(EXTENSIONS)} file below '{folder}'")
-    doubled = sorted(name for name, copies in paths.items() if len(copies) > 1)
+    # The files' own names: those of a corpus may be made from several parts of the path.
+    doubled = [
+        copies[0].relative_to(folder).as_posix()
+        for _, copies in sorted(paths.items())
+        if len(copies) > 1
+    ]
     if doubled:
         warn(
             f"{len(doubled)} recordings occur more than once below '{folder}', each is used once: "

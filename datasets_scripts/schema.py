@@ -72,11 +72,27 @@ def decode_audio(audio: dict[str, Any]) -> tuple[np.ndarray, int]:
     try:
         samples, rate = _read(path if data is None else BytesIO(data))
     except (soundfile.SoundFileError, OSError) as error:
-        reason = describe_placeholder(_beginning(data, path)) or str(error)
+        reason = _describe(error, data, path)
         raise ValueError(f"Cannot decode audio {where}: {reason}") from error
     if len(samples) == 0:
         raise ValueError(f"No samples in audio {where}")
     return samples, rate
+
+
+def _describe(error: Exception, data: bytes | None, path: str | None) -> str:
+    """Why a file cannot be decoded, in the words of libsndfile where it has some.
+
+    The text of its errors begins with the object that was read, at its address in memory, and of
+    some codes there is no more than "Error".
+    """
+    try:
+        placeholder = describe_placeholder(_beginning(data, path))
+    except OSError as unreadable:
+        return f"it cannot be read: {unreadable.strerror}"
+    said = str(getattr(error, "error_string", error)).strip(" .:")
+    if said.casefold() in ("", "error", "format not recognised"):
+        said = "it is not a sound file that libsndfile knows"
+    return placeholder or said
 
 
 def describe_placeholder(beginning: bytes) -> str | None:
@@ -91,14 +107,15 @@ def describe_placeholder(beginning: bytes) -> str | None:
 
 
 def _beginning(data: bytes | None, path: str | None) -> bytes:
-    """The first bytes of a recording; none of what cannot be read."""
+    """The first bytes of a recording.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     if data is not None:
         return data[:_LONGEST_MARK]
-    try:
-        with open(str(path), "rb") as file:
-            return file.read(_LONGEST_MARK)
-    except OSError:
-        return b"?"
+    with open(str(path), "rb") as file:
+        return file.read(_LONGEST_MARK)
 
 
 def _read(source: str | BytesIO | None) -> tuple[np.ndarray, int]:

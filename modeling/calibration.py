@@ -1,6 +1,6 @@
 """Statistics of frames that features are normalised with: of a corpus, a room, or one voice."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ def with_prior(
 
 
 def calibration_groups(
-    name: str, count: int, speakers: Sequence[str] | None = None
+    name: str, count: int, speakers: Iterable[str] | None = None
 ) -> dict[str, list[int]]:
     """Recordings behind each set of statistics: all under `name`, a speaker's under `name/speaker`.
 
@@ -68,9 +68,21 @@ def calibration_groups(
         raise ValueError(f"Bad name {name!r}, expected a text that is not empty")
     if not count:
         raise ValueError("Got no recordings to calibrate with, expected at least one")
-    if speakers is not None and len(speakers) != count:
-        raise ValueError(f"Bad speakers, got {len(speakers)} for {count} recordings")
     groups = {name: list(range(count))}
-    for index, speaker in enumerate(speakers or ()):
+    if speakers is None:
+        return groups
+    if isinstance(speakers, str):
+        raise ValueError(f"Bad speakers {speakers!r}, expected one for each recording")
+    named = list(speakers)
+    if len(named) != count:
+        raise ValueError(f"Bad speakers, got {len(named)} for {count} recordings")
+    for index, speaker in enumerate(named):
+        if speaker is None or str(speaker) == "":
+            raise ValueError(f"Bad speaker {speaker!r} of recording {index}, expected a name")
         groups.setdefault(f"{name}/{speaker}", []).append(index)
     return groups
+
+
+def belongs_to(name: str, calibrated: str) -> bool:
+    """Whether `name` is of a calibration: its own, or that of one of its speakers."""
+    return name == calibrated or name.startswith(f"{calibrated}/")

@@ -1,5 +1,6 @@
 """Configuration of the classifier on a pretrained speech encoder."""
 
+import copy
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PretrainedConfig
@@ -61,6 +62,8 @@ class EmotionTransformerConfig(EmotionClassifierConfig):
         ):
             if value <= 0:
                 raise ValueError(f"Bad {name} {value}, expected more than 0")
+        if not isinstance(layers, (list, tuple)):
+            raise ValueError(f"Bad layers {layers!r}, expected a list such as [1, 2, 3]")
         self.encoder = _cut(_as_config(encoder), list(layers))
         self.layers = list(layers)
         self.frame_stride = frame_stride
@@ -99,7 +102,15 @@ def _as_config(encoder: PretrainedConfig | dict[str, Any] | None) -> PretrainedC
 
 def _cut(encoder: PretrainedConfig, layers: list[int]) -> PretrainedConfig:
     """The encoder's configuration without the layers after the last used, and no decoder."""
-    name = next(name for name in DEPTHS if hasattr(encoder, name))
+    name = next((name for name in DEPTHS if hasattr(encoder, name)), None)
+    if name is None:
+        raise ValueError(
+            f"Bad encoder of type '{encoder.model_type}', expected a speech encoder such as "
+            "whisper, wav2vec2, hubert, wavlm or wav2vec2-bert"
+        )
+    encoder = copy.deepcopy(encoder)
+    # A folder of somebody's machine means nothing to whoever loads the model.
+    encoder.name_or_path = ""
     depth = getattr(encoder, name)
     if not layers or min(layers) < 1 or max(layers) > depth or len(set(layers)) < len(layers):
         raise ValueError(f"Bad layers {layers}, expected different ones among 1 to {depth}")

@@ -1,6 +1,6 @@
 """Log-mel front end shared by the classifier and the enhancer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 import torchaudio
 from transformers.feature_extraction_utils import BatchFeature
 
-from .calibration import calibration_groups, frame_statistics, with_prior
+from .calibration import belongs_to, calibration_groups, frame_statistics, with_prior
 from .feature_extraction_speech import SpeechFeatureExtractor
 
 
@@ -167,7 +167,7 @@ class EmotionFeatureExtractor(SpeechFeatureExtractor):
         sampling_rate: int | None = None,
         *,
         name: str,
-        speakers: Sequence[str] | None = None,
+        speakers: Iterable[str] | None = None,
     ) -> None:
         """Keep the statistics of unlabelled recordings of one room, or of one voice, under a name.
 
@@ -177,14 +177,16 @@ class EmotionFeatureExtractor(SpeechFeatureExtractor):
         Args:
             raw_speech: A list of clips, as in a call.
             sampling_rate: Rate of the clips in Hz; the extractor's own when not given.
-            name: What to call the statistics; those of that name before are replaced.
+            name: What to call the statistics; those of that name and its speakers are replaced.
             speakers: Speaker of each clip; each gets statistics under `name/speaker` as well.
 
         Raises:
             ValueError: No name, no clips, not one speaker for each, or a clip as in a call.
         """
         log_mels = self._log_mels(self.clips(raw_speech, sampling_rate))
-        for group, indices in calibration_groups(name, len(log_mels), speakers).items():
+        groups = calibration_groups(name, len(log_mels), speakers)
+        self.forget(name)
+        for group, indices in groups.items():
             own = frame_statistics(log_mels[index] for index in indices)
             mean, std = with_prior(own, self._statistics(None, own[0].device), len(indices))
             self.set_statistics(mean.numpy(), std.numpy(), group)
@@ -195,8 +197,9 @@ class EmotionFeatureExtractor(SpeechFeatureExtractor):
         return sorted(self.corpus_statistics)
 
     def forget(self, name: str) -> None:
-        """Drop the statistics of a name."""
-        self.corpus_statistics.pop(name, None)
+        """Drop the statistics of a name, and of the speakers under it."""
+        kept = self.corpus_statistics.items()
+        self.corpus_statistics = {n: value for n, value in kept if not belongs_to(n, name)}
 
     def _statistics(
         self, corpus: str | None, device: torch.device

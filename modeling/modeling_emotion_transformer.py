@@ -1,6 +1,7 @@
 """Emotion heads on a pretrained speech encoder."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import ModelOutput
 
-from .calibration import calibration_groups, frame_statistics, with_prior
+from .calibration import belongs_to, calibration_groups, frame_statistics, with_prior
 from .configuration_emotion_transformer import EmotionTransformerConfig
 from .emotion_heads import EmotionHeads, initialize_heads
 
@@ -84,9 +85,11 @@ class EmotionTransformerForAudioClassification(PreTrainedModel):
             settings: Of [`EmotionTransformerConfig`].
 
         Raises:
-            ValueError: Settings that the configuration refuses.
+            ValueError: Settings that the configuration refuses, or no speech encoder.
             OSError: No such model.
         """
+        if os.sep in os.path.expanduser(name_or_path)[:1] and not os.path.isdir(name_or_path):
+            raise FileNotFoundError(f"No folder '{name_or_path}', expected one with an encoder")
         encoder = AutoConfig.from_pretrained(name_or_path, revision=revision)
         model = cls(EmotionTransformerConfig(encoder=encoder, **settings))
         # Whatever the checkpoint holds: half precision cannot be trained on a CPU.
@@ -232,11 +235,11 @@ class EmotionTransformerForAudioClassification(PreTrainedModel):
         return sorted(self.config.calibrations)
 
     def forget(self, name: str) -> None:
-        """Drop the statistics of a name."""
-        if name in self.config.calibrations:
-            row = 1 + self.config.calibrations.index(name)
-            self.statistics = torch.cat([self.statistics[:row], self.statistics[row + 1 :]])
-            self.config.calibrations = [n for n in self.config.calibrations if n != name]
+        """Drop the statistics of a name, and of the speakers under it."""
+        known = self.config.calibrations
+        kept = [i for i, other in enumerate(known) if not belongs_to(other, name)]
+        self.statistics = self.statistics[[0, *(1 + i for i in kept)]]
+        self.config.calibrations = [known[i] for i in kept]
 
     @torch.no_grad()
     def calibrate(
@@ -244,13 +247,13 @@ class EmotionTransformerForAudioClassification(PreTrainedModel):
         input_features: Sequence[torch.Tensor],
         *,
         name: str,
-        speakers: Sequence[str] | None = None,
+        speakers: Iterable[str] | None = None,
     ) -> None:
         """Keep the statistics of unlabelled recordings of one room, or of one voice, under a name.
 
         Args:
             input_features: Features `(steps, size)` of each recording.
-            name: What to call the statistics; those of that name before are replaced.
+            name: What to call the statistics; those of that name and its speakers are replaced.
             speakers: Speaker of each recording; each gets statistics under `name/speaker` as well.
 
         Raises:
@@ -258,6 +261,7 @@ class EmotionTransformerForAudioClassification(PreTrainedModel):
         """
         groups = calibration_groups(name, len(input_features), speakers)
         frames = [self.encode(x[None].to(self.device, self.dtype))[0][0] for x in input_features]
+        self.forget(name)
         for group, indices in groups.items():
             own = frame_statistics(frames[index] for index in indices)
             unknown = self.statistics[0].to("cpu", torch.float32)

@@ -4,14 +4,20 @@ This file is copied to the Hub with a model, with its siblings `audio_inputs.py`
 `speech_presence.py`; it imports nothing else of this project.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from transformers import AudioClassificationPipeline, AutoModelForAudioClassification
 from transformers.pipelines.base import PipelineRegistry
 
-from .audio_inputs import as_entries, check_rate, list_recordings, read_recording
+from .audio_inputs import (
+    as_entries,
+    check_rate,
+    is_one_recording,
+    list_recordings,
+    read_recording,
+)
 from .speech_presence import speech_score
 
 FUNCTIONS = ("softmax", "sigmoid", "none")
@@ -77,6 +83,11 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
         """
         _check_batches(kwargs)
         calibrate = kwargs.pop("calibrate", False)
+        if not isinstance(calibrate, bool):
+            raise ValueError(
+                f"Bad calibrate {calibrate!r}, expected True or False; a name of `calibrate` is "
+                "given as corpus"
+            )
         self._sanitize_parameters(**_without_batches(kwargs))
         if calibrate:
             return self._call_calibrated(inputs, **kwargs)
@@ -87,7 +98,7 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
         recordings: Any,
         *,
         name: str,
-        speakers: Sequence[str] | None = None,
+        speakers: Iterable[str] | None = None,
         sampling_rate: int | None = None,
     ) -> None:
         """Keep the statistics of unlabelled recordings of one room, or of one voice, under a name.
@@ -105,6 +116,13 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
             ValueError: A model that holds no statistics, no name, no recordings, not one speaker
                 for each of them, or a recording as in a call; so `TypeError` and `OSError`.
         """
+        if name == THESE_RECORDINGS:
+            raise ValueError(f"Bad name {name!r}, expected another: it is kept for lists")
+        self._calibrate(recordings, name, speakers, sampling_rate)
+
+    def _calibrate(
+        self, recordings: Any, name: str, speakers: Iterable[str] | None, sampling_rate: int | None
+    ) -> None:
         holder = self._holder()
         rate = self.feature_extractor.sampling_rate
         entries = list_recordings(
@@ -131,9 +149,11 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
     def _call_calibrated(self, inputs: Any, **kwargs: Any) -> Any:
         if kwargs.get("corpus") is not None:
             raise ValueError(f"Got calibrate=True and corpus={kwargs['corpus']!r}, expected one")
+        if is_one_recording(inputs):
+            raise ValueError("Got calibrate=True and one recording, expected a list of several")
         # Kept as a list: a generator would be used up by the calibration.
         inputs = inputs if isinstance(inputs, (list, tuple)) else list(inputs)
-        self.calibrate(inputs, name=THESE_RECORDINGS, sampling_rate=self._rate_of_arrays(kwargs))
+        self._calibrate(inputs, THESE_RECORDINGS, None, self._rate_of_arrays(kwargs))
         try:
             return self(inputs, corpus=THESE_RECORDINGS, **kwargs)
         finally:

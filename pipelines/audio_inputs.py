@@ -97,7 +97,7 @@ def as_entries(inputs: Any, sampling_rate: Any = None) -> Any:
         TypeError: As `read_recording`.
         OSError: As `read_recording`.
     """
-    if _is_one(inputs):
+    if is_one_recording(inputs):
         return Entry(inputs)
     if isinstance(inputs, (list, tuple, np.ndarray)):
         return list_recordings(inputs, sampling_rate)
@@ -111,7 +111,7 @@ def as_entries(inputs: Any, sampling_rate: Any = None) -> Any:
 
 def list_recordings(inputs: Any, sampling_rate: Any = None) -> list[Entry]:
     """All of one recording or of several; arguments and errors as of `as_entries`."""
-    if _is_one(inputs) or not isinstance(inputs, Iterable):
+    if is_one_recording(inputs) or not isinstance(inputs, Iterable):
         return [Entry(inputs)]
     entries = [Entry(recording, i) for i, recording in enumerate(inputs)]
     if not entries:
@@ -208,7 +208,7 @@ def _is_pair(inputs: Any) -> bool:
     return sum(arrays) == 1 and _is_number(inputs[arrays.index(False)])
 
 
-def _is_one(inputs: Any) -> bool:
+def is_one_recording(inputs: Any) -> bool:
     """Whether this is one recording and not several."""
     if isinstance(inputs, np.ndarray):
         # An array of paths has another type than samples.

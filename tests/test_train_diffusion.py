@@ -410,7 +410,7 @@ class TestErrors:
             ("protocol=paper", r"trained with other \['protocol'\], expected {'protocol': 'paper'"),
             ("corpora={emodb: null}", r"was trained with other \['corpora'\]"),
             ("classifier=null", "Got no classifier, expected the folder of one trained on this"),
-            ("denoiser.epochs=0", r"Bad denoiser\.epochs, expected 1 or more"),
+            ("denoiser.epochs=0", r"Bad denoiser\.epochs 0, expected 1 or more"),
             ("batchsize=3", "Unknown setting batchsize, expected"),
             ("checkpoint_every=0", "Bad checkpoint_every 0, expected 1 or more"),
             ("tracker=wandb", r"Bad tracker 'wandb', expected one of"),

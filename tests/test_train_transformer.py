@@ -84,6 +84,21 @@ def test_evaluate_only_measures_the_same(finished, train):
     assert read(finished / "metrics.json")[0]["metrics"] == before
 
 
+def test_an_encoder_that_is_none_is_refused(train, finished, tmp_path):
+    with pytest.raises(FileNotFoundError, match="No folder '/nowhere/at/all'"):
+        train("encoder_name_or_path=/nowhere/at/all", output=tmp_path / "run")
+    with pytest.raises(
+        ValueError, match="Bad encoder of type 'emotion-transformer', expected a sp"
+    ):
+        train(f"encoder_name_or_path={finished / 'model'}", output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_path_of_this_machine_is_saved(finished, encoder):
+    assert encoder not in (finished / "model/config.json").read_text()
+    assert encoder not in (finished / "model/preprocessor_config.json").read_text()
+
+
 def test_scores_are_made_probabilities_on_validation_speakers(finished):
     settings = read(finished / "model/config.json")
     assert settings["score_temperature"] != 1.0
@@ -117,6 +132,10 @@ def test_encoder_trains_after_its_heads(train, encoder, choice, trained):
         (["stages.0.train_encoder=some"], "Bad train_encoder 'some', expected 'frozen'"),
         (["stages=[{train_encoder: all}, {epochs: 1}]"], "frozen stage after"),
         (["model_name_or_path=x"], "expected one of them"),
+        (["copies=-1"], "Bad copies -1, expected 0 or more"),
+        (["model.proj=8"], r"Unknown setting model\.proj, expected .*'projection_size'"),
+        (["stages.0.augmentation.level=3"], "frozen encoder, where it has no effect"),
+        (["model.layers=1"], "Bad layers 1, expected a list"),
         (["model.layers=[9]"], r"Bad layers \[9\], expected different ones among 1 to 4"),
         (
             ["stages.0.train_encoder=last_7"],

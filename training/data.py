@@ -82,10 +82,14 @@ def load_corpora(config: ClassifierConfig | DiffusionConfig) -> Corpora:
     parts = [_relabel(dataset, labels) for dataset in full.values()]
     if config.protocol == "cross_corpus":
         parts = [concatenate_datasets(parts)]
-    folds, offset = [], 0
+    folds, numbers, offset = [], [], 0
     for part in parts:
-        folds.append(_shift(_fold(part, config), offset))
+        fold, number = _fold(part, config)
+        folds.append(_shift(fold, offset))
+        numbers.append(number)
         offset += len(part)
+    if not 0 <= config.fold < max(numbers):
+        raise ValueError(f"Bad fold {config.fold}, expected 0 to {max(numbers) - 1}")
     fold = _join(folds)
     if isinstance(config, ClassifierConfig) and config.train_on_validation:
         fold = replace(fold, train=tuple(sorted(fold.train + fold.validation)), validation=())
@@ -116,18 +120,20 @@ def _relabel(dataset: Dataset, labels: list[str]) -> Dataset:
     return dataset.add_column("emotion", mapped, feature=ClassLabel(names=labels))
 
 
-def _fold(dataset: Dataset, config: ClassifierConfig | DiffusionConfig) -> Fold:
-    """The run's fold of the six emotions, joined by the other emotions of those who train."""
+def _fold(dataset: Dataset, config: ClassifierConfig | DiffusionConfig) -> tuple[Fold, int]:
+    """The run's fold of the six emotions, joined by the other emotions of those who train.
+
+    And how many folds there are; they are counted round.
+    """
     six = np.flatnonzero(np.asarray(dataset["emotion"]) < len(EMOTIONS))
     folds = protocol_folds(dataset.select(six), config.protocol)
-    if config.fold < 0:
-        raise ValueError(f"Bad fold {config.fold}, expected 0 or more")
     chosen = folds[config.fold % len(folds)]
     fold = _with_rows(
         chosen, {name: tuple(six[list(rows)].tolist()) for name, rows in chosen.splits.items()}
     )
     others = np.setdiff1d(np.arange(len(dataset)), six).tolist()
-    return replace(fold, train=tuple(sorted([*fold.train, *_allowed(dataset, fold, others)])))
+    train = tuple(sorted([*fold.train, *_allowed(dataset, fold, others)]))
+    return replace(fold, train=train), len(folds)
 
 
 def _allowed(dataset: Dataset, fold: Fold, rows: Sequence[int]) -> list[int]:

@@ -22,6 +22,8 @@ from modeling import EmotionTransformerFeatureExtractor, EmotionTransformerForAu
 from .config import DegradationConfig
 from .degradation import degrade
 
+# Settings of a front end that say where its code is, and not what it computes.
+UNHEARD = ("auto_map", "processor_class", "feature_extractor_type")
 CACHE = "speech_emotion_hidden_states"
 
 
@@ -96,12 +98,14 @@ def _key(
     degradation: DegradationConfig | None,
     copy: int,
 ) -> str:
-    digest = hashlib.sha256(str(dataset._fingerprint).encode())
+    digest = hashlib.sha256()
+    for audio in dataset["audio"]:
+        digest.update(hashlib.sha256(audio["bytes"] or Path(audio["path"]).read_bytes()).digest())
     for name, value in model.encoder.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     settings = {
-        "features": feature_extractor.to_dict(),
+        "features": {k: v for k, v in feature_extractor.to_dict().items() if k not in UNHEARD},
         "layers": model.config.layers,
         "frame_stride": model.config.frame_stride,
         "degradation": None if degradation is None else asdict(degradation),

@@ -24,16 +24,10 @@ from huggingface_hub.utils import validate_repo_id
 from tqdm.auto import tqdm
 
 from .config import RunConfig
+from .ranges import check_ranges
 from .state import complete_checkpoints
 
 TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
-POSITIVE = (
-    "batch_size",
-    "gradient_accumulation_steps",
-    "evaluations_per_stage",
-    "checkpoint_every",
-    "checkpoint_limit",
-)
 # What may change when a run goes on; all else decides who trained it, or how.
 FREE_SETTINGS = (
     "output_dir",
@@ -76,17 +70,17 @@ def check_run_settings(config: RunConfig) -> None:
     """Refuse settings of any run that would fail later.
 
     Raises:
-        ValueError: An unknown or absent tracker, a number below 1, an id that the Hub would not
-            take, or a push without an id or a token.
+        ValueError: An unknown or absent tracker, no corpora, a number out of range, an id that the
+            Hub would not take, or a push without an id or a token.
     """
     if config.tracker is not None:
         if config.tracker not in TRACKERS:
             raise ValueError(f"Bad tracker '{config.tracker}', expected one of {list(TRACKERS)}")
         if importlib.util.find_spec(TRACKERS[config.tracker]) is None:
             raise ValueError(f"Tracker '{config.tracker}' is not installed, expected the package")
-    for name in POSITIVE:
-        if getattr(config, name) < 1:
-            raise ValueError(f"Bad {name} {getattr(config, name)}, expected 1 or more")
+    if not config.corpora:
+        raise ValueError("Got no corpora, expected at least one")
+    check_ranges(config)
     _check_hub_settings(config)
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from ..builder import CorpusConfig, configurations
 from ..recorded import RecordedCorpusBuilder
-from ..tables import find_beside, read_number, read_table
+from ..tables import find_beside, read_numbers, read_table
 
 EMOTION_CODES = {
     "NEU": "neutral",
@@ -104,23 +104,26 @@ class CremaD(RecordedCorpusBuilder):
 
 
 def _read_actors(path: Any) -> dict[str, dict[str, Any]]:
+    rows = read_table(path, ["ActorID", "Age", "Sex"])
+    ages = {number: int(age) for number, age in read_numbers(rows, "Age", path).items()}
     return {
-        row["ActorID"]: {
-            "age": int(read_number(row["Age"], "Age", path)),
-            "gender": row["Sex"].lower(),
-        }
-        for row in read_table(path, ["ActorID", "Age", "Sex"])
+        row["ActorID"]: {"age": ages.get(number), "gender": row["Sex"].lower()}
+        for number, row in rows.items()
     }
 
 
 def _read_votes(path: Any) -> dict[str, dict[str, Any]]:
     """Share of those who heard a recording and chose the intended emotion."""
+    columns = VOTE_OF_EMOTION.values()
+    rows = read_table(path, ["", "fileName", "numResponses", *columns])
+    rows = {number: row for number, row in rows.items() if row[""].startswith(VOICE_ONLY)}
+    answers = read_numbers(rows, "numResponses", path)
+    votes = {column: read_numbers(rows, column, path) for column in columns}
     shares = {}
-    for row in read_table(path, ["", "fileName", "numResponses", *VOTE_OF_EMOTION.values()]):
-        code = row["fileName"].split("_")[2:3]
-        answers = read_number(row["numResponses"], "numResponses", path)
-        if row[""].startswith(VOICE_ONLY) and code and code[0] in VOTE_OF_EMOTION and answers:
-            column = VOTE_OF_EMOTION[code[0]]
-            share = read_number(row[column], column, path) / answers
+    for number, row in rows.items():
+        code = "".join(row["fileName"].split("_")[2:3])
+        count = votes.get(VOTE_OF_EMOTION.get(code, ""), {}).get(number)
+        if count is not None and answers.get(number):
+            share = count / answers[number]
             shares[CremaD.name_of(f"{row['fileName']}.wav")] = {"agreement": share}
     return shares

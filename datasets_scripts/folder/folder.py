@@ -198,7 +198,7 @@ class Folder(FileCorpusBuilder):
             if label and emotion is None:
                 continue
             file = name_in(folder, path)
-            columns = row_columns(values, path) | {"emotion": emotion}
+            columns = row_columns(values) | {"emotion": emotion}
             recordings.append(Recording(str(path), file, file, columns))
         return Listing(sorted(recordings, key=lambda recording: recording.file), errors)
 
@@ -206,8 +206,9 @@ class Folder(FileCorpusBuilder):
         """Cells by recording: of the table, the pattern and, for want of others, sub-folders."""
         table = find_table(folder, self.config.metadata)
         if table:
-            cells = list_table(folder, table, self.config.columns)
+            cells, unused = list_table(folder, table, self.config.columns)
         else:
+            unused = []
             given = [f"{name}_column" for name, column in self.config.columns.items() if column]
             self.config.refuse(*given, reason=f"for '{folder}', which has no {TABLE} table")
             cells = {path: {} for path in walk_recordings(folder, MORE_EXTENSIONS)}
@@ -219,6 +220,8 @@ class Folder(FileCorpusBuilder):
             cells = {path: found[path] | cells[path] for path in found}
         if not any("emotion" in values for values in cells.values()):
             self._label_by_folders(folder, cells)
+        if unused:
+            _warn_of_unfound(table, cells, unused)
         return cells, errors
 
     def _label_by_folders(self, folder: Any, cells: dict[Any, dict[str, str]]) -> None:
@@ -243,3 +246,13 @@ class Folder(FileCorpusBuilder):
         if self.config.name == "all":
             raise CorpusError(message)
         warn(f"{message}: the recordings are loaded without labels")
+
+
+def _warn_of_unfound(table: Any, cells: Mapping[Any, Mapping[str, str]], unused: list[str]) -> None:
+    """Warn of speakers or emotions that nothing names, where a column of the table might."""
+    for column in ("speaker", "emotion"):
+        if not any(column in values for values in cells.values()):
+            warn(
+                f"No {column} in '{table}' under a usual name, expected {column}_column to name "
+                f"one of {unused} if it holds them"
+            )

@@ -4,17 +4,18 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..recordings import MORE_EXTENSIONS, CorpusError, shorten, walk_recordings, warn
-from ..tables import TABLES, read_number, read_table
+from ..tables import TABLES, is_blank, read_number, read_numbers, read_table
 
 TABLE: Final = "metadata"
-# The columns of a row that a table may have, and the names they are found under.
+# The columns of a row that a table may have, and the names they are found under, in any case, with
+# or without spaces and underscores.
 USUAL_NAMES: Final[dict[str, tuple[str, ...]]] = {
-    "file": ("file", "file_name", "filename", "path", "file_path", "filepath", "audio", "wav"),
+    "file": ("file", "file_name", "path", "file_path", "audio", "wav"),
     "emotion": ("emotion", "label", "emotion_label"),
-    "speaker": ("speaker", "speaker_id", "spk", "actor", "actor_id", "actorid"),
+    "speaker": ("speaker", "speaker_id", "spk", "actor", "actor_id"),
     "gender": ("gender", "sex"),
     "age": ("age",),
     "sentence": ("sentence", "sentence_id", "text_id"),
@@ -23,7 +24,15 @@ USUAL_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "repetition": ("repetition", "take"),
     "agreement": ("agreement",),
 }
+_NUMBERS = ("age", "agreement")
 _GENDERS = {"m": "male", "man": "male", "f": "female", "w": "female", "woman": "female"}
+
+
+class TableCells(NamedTuple):
+    """Cells of a table by recording and column, and the table's columns that were not used."""
+
+    cells: dict[Path, dict[str, str]]
+    unused: list[str]
 
 
 def find_table(folder: Path, name: str | None) -> Path | None:
@@ -45,10 +54,11 @@ def find_table(folder: Path, name: str | None) -> Path | None:
     return found[0] if found else None
 
 
-def list_table(
-    folder: Path, table: Path, given: Mapping[str, str | None]
-) -> dict[Path, dict[str, str]]:
+def list_table(folder: Path, table: Path, given: Mapping[str, str | None]) -> TableCells:
     """Cells of a table by recording.
+
+    A [`CorpusWarning`] names the rows whose age or agreement is no number; those cells are left
+    out.
 
     Args:
         folder: The data folder.
@@ -57,38 +67,75 @@ def list_table(
         given: Names of the table's columns, by column of a row; the usual ones where `None`.
 
     Raises:
-        CorpusError: A column that is not there, a row without a file, or a file in two rows.
+        CorpusError: A column that is not there, a named one that should hold numbers and does not,
+            a row without a file, or a file in two rows.
     """
     rows = read_table(table)
-    columns = _choose_columns(table, list(dict.fromkeys(n for row in rows for n in row)), given)
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    columns = _choose_columns(table, names, given)
     by_name = _index(folder)
     cells: dict[Path, dict[str, str]] = {}
+    places: set[Path] = set()
     doubled = []
-    for number, row in enumerate(rows, 1):
-        values = {column: _text(row.get(name)) for column, name in columns.items()}
+    texts = {
+        number: {column: _text(row.get(name)) for column, name in columns.items()}
+        for number, row in rows.items()
+    }
+    _drop_bad_numbers(table, texts, given)
+    for number, values in texts.items():
         file = values.pop("file")
         if not file:
             raise CorpusError(f"No file in row {number} of '{table}'")
         path = _find(table.parent, file, by_name)
-        doubled += [file] if path in cells else []
-        cells[path] = values
+        place = _place(path)
+        doubled += [file] if place in places else []
+        places.add(place)
+        cells[_spell(folder, path)] = values
     if doubled:
         raise CorpusError(f"Files in several rows of '{table}': {shorten(doubled)}")
     _warn_of_unlisted(table, cells, by_name)
-    return cells
+    return TableCells(cells, [name for name in names if name not in columns.values()])
+
+
+def _drop_bad_numbers(
+    table: Path, rows: Mapping[int, dict[str, str]], given: Mapping[str, str | None]
+) -> None:
+    """Take cells that should be numbers and are none out of the rows, with a warning.
+
+    Raises:
+        CorpusError: A column that was named by an option holds no number at all.
+    """
+    for column in _NUMBERS:
+        filled = [row[column] for row in rows.values() if row.get(column)]
+        if filled and given.get(column) and not any(_is_number(cell) for cell in filled):
+            raise CorpusError(
+                f"Bad {column}_column '{given[column]}', expected a column of numbers in '{table}',"
+                f" found '{filled[0]}'"
+            )
+        numbers = read_numbers(rows, column, table)
+        for row in (row for number, row in rows.items() if number not in numbers):
+            row.pop(column, None)
+
+
+def _is_number(cell: str) -> bool:
+    return read_number(cell) is not None
 
 
 def _choose_columns(
     table: Path, names: Sequence[str], given: Mapping[str, str | None]
 ) -> dict[str, str]:
     """Which of a table's columns is which of a row's."""
-    by_usual = {name.casefold(): name for name in names}
+    by_spelling = {_plain(name): name for name in reversed(names)}
     chosen = {}
     for column, usual in USUAL_NAMES.items():
         name = given.get(column)
         if name is not None and name not in names:
-            raise CorpusError(f"Bad {column}_column '{name}', expected one of {names} of '{table}'")
-        found = next((by_usual[u] for u in usual if u in by_usual), None)
+            name = by_spelling.get(_plain(name))
+        if name is None and given.get(column) is not None:
+            raise CorpusError(
+                f"Bad {column}_column '{given[column]}', expected one of {names} of '{table}'"
+            )
+        found = next((by_spelling[_plain(u)] for u in usual if _plain(u) in by_spelling), None)
         if (name := name or found) is not None:
             chosen[column] = name
     if "file" not in chosen:
@@ -96,9 +143,14 @@ def _choose_columns(
     return chosen
 
 
+def _plain(name: str) -> str:
+    """A column's name in the form that names are compared in: `speakerid` of `Speaker ID`."""
+    return re.sub(r"[\s_-]", "", name.casefold())
+
+
 def _text(cell: Any) -> str:
     """A cell as text, empty where there is nothing; whole numbers have no decimals."""
-    if cell is None or cell != cell:
+    if is_blank(cell):
         return ""
     return str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell).strip()
 
@@ -125,6 +177,19 @@ def _find(base: Path, file: str, by_name: Mapping[str, list[Path]]) -> Path:
     return candidates[0] if candidates else path
 
 
+def _place(path: Path) -> Path:
+    """Where a file lies, however its path is spelled; a link is a file of its own."""
+    return path.parent.resolve() / path.name
+
+
+def _spell(folder: Path, path: Path) -> Path:
+    """The path by which a file in the data folder is known there, without detours."""
+    if path.is_relative_to(folder) and ".." not in path.parts:
+        return path
+    place = _place(path)
+    return place if place.is_relative_to(folder) else path
+
+
 def _warn_of_unlisted(
     table: Path, listed: Mapping[Path, Any], by_name: Mapping[str, list[Path]]
 ) -> None:
@@ -138,16 +203,24 @@ def _warn_of_unlisted(
 def match_names(
     folder: Path, paths: Sequence[Path], pattern: re.Pattern[str]
 ) -> tuple[dict[Path, dict[str, str]], list[CorpusError]]:
-    """What the named groups of a pattern find in the paths; errors for those it is not in."""
-    found, errors = {}, []
+    """What the named groups of a pattern find in the paths; errors for those it is not in.
+
+    A [`CorpusWarning`] names the paths whose age or agreement is no number.
+    """
+    found, errors, refused = {}, [], []
     for path in paths:
         match = pattern.search(name_in(folder, path))
         if match:
             found[path] = {name: _text(value) for name, value in match.groupdict().items()}
+            for column in _NUMBERS:
+                if found[path].get(column) and not _is_number(found[path][column]):
+                    refused.append(f"{column} '{found[path].pop(column)}' in '{path}'")
         else:
             errors.append(
                 CorpusError(f"Bad name '{path}', expected the file_pattern '{pattern.pattern}'")
             )
+    if refused:
+        warn(f"Left out what names say, expected numbers, found {shorten(refused)}")
     return found, errors
 
 
@@ -161,19 +234,15 @@ def count_labels(cells: Mapping[Path, Mapping[str, str]]) -> Counter[str]:
     return Counter(values["emotion"] for values in cells.values() if values.get("emotion"))
 
 
-def row_columns(cells: Mapping[str, str], path: Path) -> dict[str, Any]:
-    """Columns of a row, in their types, from cells of text.
-
-    Raises:
-        CorpusError: An age or agreement that is no number.
-    """
+def row_columns(cells: Mapping[str, str]) -> dict[str, Any]:
+    """Columns of a row, in their types, from cells of text whose numbers were checked before."""
     columns: dict[str, Any] = {name: cell for name, cell in cells.items() if cell}
     if gender := columns.get("gender"):
         columns["gender"] = _GENDERS.get(gender.casefold(), gender.casefold())
     if "age" in columns:
-        columns["age"] = int(read_number(columns["age"], "age", path))
+        columns["age"] = int(read_number(columns["age"]) or 0)
     if "agreement" in columns:
-        columns["agreement"] = read_number(columns["agreement"], "agreement", path)
+        columns["agreement"] = read_number(columns["agreement"])
     if "transcript" in columns:
         columns.setdefault("sentence", columns["transcript"])
     return columns

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from ..builder import CorpusConfig, configurations
 from ..recorded import RecordedCorpusBuilder
-from ..tables import find_beside, read_number, read_table
+from ..tables import find_beside, read_numbers, read_table
 
 EMOTION_CODES = {
     "neutral": "neutral",
@@ -63,11 +63,12 @@ class Nemo(RecordedCorpusBuilder):
         if path is None:
             return {}
         rows = read_table(path, ["file_id", "raw_text", "gender", "age"])
+        ages = {number: int(age) for number, age in read_numbers(rows, "age", path).items()}
         return {
             row["file_id"].removesuffix(".wav"): {
                 "gender": row["gender"].lower(),
-                "age": int(read_number(row["age"], "age", path)),
+                "age": ages.get(number),
                 "transcript": row["raw_text"],
             }
-            for row in rows
+            for number, row in rows.items()
         }

@@ -204,6 +204,35 @@ class TestCalibration:
         with pytest.raises(ValueError, match="expected one"):
             pipe(waves, calibrate=True, corpus="these")
 
+    def test_calibrating_again_forgets_the_voices_of_before(self, whisper):
+        model, extractor = whisper
+        pipe = EmotionClassificationPipeline(model=model, feature_extractor=extractor)
+        waves = [voice(0.6, seed) for seed in range(2)]
+        pipe.calibrate(waves, name="desk", speakers=np.array(["a", "b"]))
+        pipe.calibrate(waves, name="desk2", speakers=["a", "b"])
+        pipe.calibrate(waves, name="desk", speakers=iter(["c", "c"]))
+        assert model.names == ["desk", "desk/c", "desk2", "desk2/a", "desk2/b"]
+        for name in ("desk", "desk2"):
+            model.forget(name)
+        assert model.names == []
+
+    @pytest.mark.parametrize(
+        "one", [voice(0.4), np.stack([voice(0.4)] * 2, axis=1), "a.wav", Path("a.wav"), b"RIFF"]
+    )
+    def test_one_recording_cannot_calibrate_itself(self, whisper, one):
+        model, extractor = whisper
+        pipe = EmotionClassificationPipeline(model=model, feature_extractor=extractor)
+        with pytest.raises(ValueError, match="one recording, expected a list of several"):
+            pipe(one, calibrate=True)
+
+    def test_what_is_meant_as_a_name_is_said(self, whisper):
+        model, extractor = whisper
+        pipe = EmotionClassificationPipeline(model=model, feature_extractor=extractor)
+        with pytest.raises(ValueError, match="Bad calibrate 'me', expected True or False"):
+            pipe([voice(0.4)] * 2, calibrate="me")
+        with pytest.raises(ValueError, match="Bad name 'these recordings'"):
+            pipe.calibrate([voice(0.4)] * 2, name="these recordings")
+
     def test_batches_mix_nothing(self, whisper):
         model, extractor = whisper
         pipe = EmotionClassificationPipeline(model=model, feature_extractor=extractor)
@@ -222,6 +251,8 @@ class TestCalibration:
             ([], {"name": "x"}, "[Ee]mpty|no recordings"),
             ([voice(0.3)], {"name": ""}, "Bad name ''"),
             ([voice(0.3)], {"name": "x", "speakers": ["a", "b"]}, "got 2 for 1"),
+            ([voice(0.3)], {"name": "x", "speakers": "a"}, "Bad speakers 'a'"),
+            ([voice(0.3)], {"name": "x", "speakers": [None]}, "Bad speaker None of recording 0"),
         ],
     )
     def test_what_cannot_be_is_refused_and_nothing_is_kept(

@@ -156,7 +156,7 @@ def test_paper_split_shares_speakers_but_no_recording(specs):
 
 
 def test_negative_fold_is_refused(specs):
-    with pytest.raises(ValueError, match="Bad fold -1, expected 0 or more"):
+    with pytest.raises(ValueError, match="Bad fold -1, expected 0 to "):
         load(specs, "paper", -1)
 
 
