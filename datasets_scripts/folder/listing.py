@@ -77,12 +77,13 @@ def list_table(folder: Path, table: Path, given: Mapping[str, str | None]) -> Ta
     cells: dict[Path, dict[str, str]] = {}
     places: set[Path] = set()
     doubled = []
-    texts = {
-        number: {column: _text(row.get(name)) for column, name in columns.items()}
-        for number, row in rows.items()
-    }
-    _drop_bad_numbers(table, texts, given)
-    for number, values in texts.items():
+    numbers = _check_numbers(table, rows, columns, given)
+    for number, row in rows.items():
+        values = {
+            column: _text(row.get(name))
+            for column, name in columns.items()
+            if number in numbers.get(column, rows)
+        }
         file = values.pop("file")
         if not file:
             raise CorpusError(f"No file in row {number} of '{table}'")
@@ -94,27 +95,31 @@ def list_table(folder: Path, table: Path, given: Mapping[str, str | None]) -> Ta
     if doubled:
         raise CorpusError(f"Files in several rows of '{table}': {shorten(doubled)}")
     _warn_of_unlisted(table, cells, by_name)
-    return TableCells(cells, [name for name in names if name not in columns.values()])
+    return TableCells(cells, [name for name in names if name and name not in columns.values()])
 
 
-def _drop_bad_numbers(
-    table: Path, rows: Mapping[int, dict[str, str]], given: Mapping[str, str | None]
-) -> None:
-    """Take cells that should be numbers and are none out of the rows, with a warning.
+def _check_numbers(
+    table: Path,
+    rows: Mapping[int, Mapping[str, Any]],
+    columns: Mapping[str, str],
+    given: Mapping[str, str | None],
+) -> dict[str, set[int]]:
+    """Rows whose cell is a number, by column of numbers; a warning names those that are none.
 
     Raises:
         CorpusError: A column that was named by an option holds no number at all.
     """
-    for column in _NUMBERS:
-        filled = [row[column] for row in rows.values() if row.get(column)]
-        if filled and given.get(column) and not any(_is_number(cell) for cell in filled):
-            raise CorpusError(
-                f"Bad {column}_column '{given[column]}', expected a column of numbers in '{table}',"
-                f" found '{filled[0]}'"
-            )
-        numbers = read_numbers(rows, column, table)
-        for row in (row for number, row in rows.items() if number not in numbers):
-            row.pop(column, None)
+    checked = {}
+    for column, name in columns.items():
+        if column in _NUMBERS:
+            filled = [text for row in rows.values() if (text := _text(row.get(name)))]
+            if filled and given.get(column) and not any(map(_is_number, filled)):
+                raise CorpusError(
+                    f"Bad {column}_column '{given[column]}', expected a column of numbers in "
+                    f"'{table}', found '{filled[0]}'"
+                )
+            checked[column] = set(read_numbers(rows, name, table))
+    return checked
 
 
 def _is_number(cell: str) -> bool:

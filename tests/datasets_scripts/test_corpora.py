@@ -1,3 +1,4 @@
+import itertools
 import os
 import warnings
 from collections import Counter
@@ -268,7 +269,28 @@ def test_folder_of_another_corpus_is_named_once(ravdess_folder, cache, on_error)
             load_corpus("emodb", data_dir=ravdess_folder, cache_dir=cache, on_error=on_error)
     message = str(error.value)
     assert "expected names such as '03a01Fa', found 1440 files with other names" in message
-    assert "'03-01-01-01-01-01-01', which is a name of ravdess" in message
+    assert "'Actor_01/03-01-01-01-01-01-01.wav', which is a name of ravdess" in message
+
+
+OWN_NAMES = {
+    "ravdess": "Actor_01/03-01-01-01-01-01-01.wav",
+    "savee": "DC/a01.wav",
+    "tess": "OAF_Fear/OAF_back_fear.wav",
+}
+
+
+@pytest.mark.parametrize(
+    ("corpus", "given_as"),
+    [*itertools.permutations(OWN_NAMES, 2), *itertools.product(OWN_NAMES, ["emodb", "crema_d"])],
+)
+def test_hint_at_another_corpus_has_the_files_own_name(tmp_path, cache, corpus, given_as):
+    for file in ("A_stray_file.wav", OWN_NAMES[corpus]):
+        write_recording(tmp_path / "data" / file)
+    message = (
+        f"2 files with other names, such as '{OWN_NAMES[corpus]}', which is a name of {corpus}$"
+    )
+    with pytest.raises(CorpusError, match=message):
+        load_corpus(given_as, data_dir=tmp_path / "data", cache_dir=cache)
 
 
 def test_folder_of_other_emotions_alone_says_where_they_are(tmp_path, cache):
@@ -339,7 +361,10 @@ def test_changed_files_are_noticed(small_emodb, cache):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "iemocap"}, r"Bad corpus 'iemocap', expected one of \['emodb'"),
+        (
+            {"name": "iemocap"},
+            r"Bad corpus 'iemocap', expected one of \['emodb'.*builder=\"folder\", which reads any",
+        ),
         ({"name": "emodb", "config": "five"}, "'five' not found. Available: .*six_emotions"),
         ({"name": "emodb", "on_error": "ignore"}, "Bad on_error 'ignore', expected one of"),
         ({"name": "emodb", "data_dir": "no/such/folder"}, "Bad data_dir 'no/such/folder'"),
@@ -368,3 +393,23 @@ def test_decoded_silence_of_no_length_names_the_path(tmp_path):
     soundfile.write(tmp_path / "none.wav", np.zeros(0), 16_000)
     with pytest.raises(ValueError, match=r"No samples in audio '.*none\.wav'"):
         decode_audio({"bytes": None, "path": str(tmp_path / "none.wav")})
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"not a sound", "it is not a sound file that libsndfile knows"),
+        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "Error in WAV file. No 'data' chunk marker"),
+    ],
+)
+def test_what_cannot_be_decoded_says_why(tmp_path, content, reason, from_file):
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^Cannot decode audio '{path}': {reason}$"):
+        decode_audio({"bytes": None if from_file else content, "path": str(path)})
+
+
+def test_recording_that_is_not_there_is_no_matter_of_decoding(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere\.wav': it cannot be read: No such file"):
+        decode_audio({"bytes": None, "path": str(tmp_path / "nowhere.wav")})

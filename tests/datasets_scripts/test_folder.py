@@ -249,7 +249,7 @@ def test_two_folders_have_names_of_their_own(studio, cache):
             r"named groups \['voice'\], expected some of \['emotion'",
         ),
         ({"file_pattern": "("}, r"Bad file_pattern '\(': missing \)"),
-        ({"age_column": "mood"}, "Bad age 'Angry' in .*expected a number"),
+        ({"age_column": "mood"}, "Bad age_column 'mood', expected a column of numbers"),
         ({"corpus_name": ""}, "Bad corpus_name '', expected a name"),
         ({"data_dir": None}, "No data_dir for folder"),
     ],
@@ -274,6 +274,106 @@ def test_bad_tables_are_named(studio, cache):
         load_corpus("folder", **options)
     os.unlink(studio / "metadata.jsonl")
     with pytest.raises(ValueError, match="Bad file_column for .*no metadata table: expected none"):
+        load_corpus("folder", **options)
+
+
+def recorded(folder, names=("0.wav", "1.wav")):
+    for name in names:
+        write_recording(folder / name)
+    return folder
+
+
+SPREADSHEETS = {
+    "blank rows": b"File,Emotion,Speaker\n\n0.wav,angry,01\n , ,\n1.wav,sad,02\n,,\n,,\n",
+    "blank first rows": b"\r\n,,\r\nfile,emotion,speaker\r\n0.wav,angry,01\r\n1.wav,sad,02",
+    "empty columns": b"file,emotion,speaker,,\n0.wav,angry,01,,\n1.wav,sad,02,,\n",
+    "short rows": b"file,speaker,emotion,age\n0.wav,01,angry\n1.wav,02,sad\n",
+    "sep=;": b"sep=;\r\nfile;emotion;speaker\r\n0.wav;angry;01\r\n1.wav;sad;02\r\n",
+    "sep=# after a blank line": b'\n"SEP=#"\nfile#emotion#speaker\n0.wav#angry#01\n1.wav#sad#02',
+    "names": b"FILE NAME,Emotion_Label,Speaker ID\n0.wav,angry,01\n1.wav,sad,02\n",
+    "other names": b"FilePath,emotion label,ActorID\n0.wav,angry,01\n1.wav,sad,02\n",
+    "UTF-16 LE": "file\temotion\tspeaker\n0.wav\tangry\t01\n1.wav\tsad\t02\n".encode("utf-16"),
+    "UTF-16 BE": b"\xfe\xff" + "file,emotion,spk\n0.wav,angry,01\n1.wav,sad,02".encode("utf-16-be"),
+}
+
+
+@pytest.mark.parametrize("form", SPREADSHEETS)
+def test_tables_are_read_as_spreadsheets_write_them(tmp_path, cache, form):
+    folder = recorded(tmp_path / "f")
+    (folder / "metadata.csv").write_bytes(SPREADSHEETS[form])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CorpusWarning)
+        loaded = load_corpus("folder", data_dir=folder, cache_dir=cache)
+    assert loaded["file"][:] == ["0.wav", "1.wav"]
+    assert loaded["emotion"][:] == [EMOTIONS.index("anger"), EMOTIONS.index("sadness")]
+    assert loaded["speaker"][:] == ["01", "02"]
+
+
+def test_blank_rows_of_other_tables_are_skipped(tmp_path, cache):
+    folder = recorded(tmp_path / "f")
+    rows = [("0.wav", "sad"), (None, None), ("1.wav", "sad")]
+    for kind in (".jsonl", ".parquet"):
+        write_table(folder, kind, rows, ("file", "emotion"))
+        assert len(load_corpus("folder", data_dir=folder, cache_dir=cache)) == 2
+        (folder / f"metadata{kind}").unlink()
+
+
+def test_table_that_is_no_text_is_refused(tmp_path, cache):
+    folder = recorded(tmp_path / "f")
+    (folder / "metadata.csv").write_bytes("file,emotion\n0.wav,sad\n".encode("utf-16-le"))
+    with pytest.raises(CorpusError, match="Cannot read the table .*expected text, in UTF-8 or"):
+        load_corpus("folder", data_dir=folder, cache_dir=cache)
+
+
+@pytest.mark.parametrize("cell", ["n/a", "nan", "inf", "20-30"])
+def test_cells_that_should_be_numbers_are_left_out_with_their_row(tmp_path, cache, cell):
+    folder = recorded(tmp_path / "f")
+    rows = [(), ("0.wav", "sad", cell, "0,5"), ("1.wav", "sad", "31", cell)]
+    write_csv(folder / "metadata.csv", rows, ("file", "emotion", "Age", "agreement"), ";")
+    with pytest.warns(CorpusWarning) as caught:
+        loaded = load_corpus("folder", data_dir=folder, cache_dir=cache, on_error="raise")
+    assert loaded["age"][:] == [None, 31]
+    assert loaded["agreement"][:] == [0.5, None]
+    first, second = (str(warning.message) for warning in caught)
+    assert f"column 'Age' in '{folder}/metadata.csv', expected numbers, found '{cell}' in" in first
+    assert first.endswith(" in row 3")
+    assert second.endswith(f"'{cell}' in row 4")
+
+
+def test_ages_in_names_that_are_no_numbers_are_left_out(tmp_path, cache):
+    folder = recorded(tmp_path / "f", ("sad/30.wav", "sad/old.wav"))
+    options = {"data_dir": folder, "file_pattern": r"(?P<age>\w+)\.wav$", "cache_dir": cache}
+    with pytest.warns(CorpusWarning, match=r"expected numbers, found age 'old' in '.*old\.wav'"):
+        assert load_corpus("folder", **options)["age"][:] == [30, None]
+
+
+def test_options_name_columns_in_any_spelling(tmp_path, cache):
+    folder = recorded(tmp_path / "f")
+    rows = [("0.wav", "sad", "x"), ("1.wav", "sad", "y")]
+    write_csv(folder / "metadata.csv", rows, ("file", "emotion", "Who Speaks"))
+    options = {"data_dir": folder, "cache_dir": cache, "speaker_column": "who_speaks"}
+    assert load_corpus("folder", **options)["speaker"][:] == ["x", "y"]
+
+
+def test_columns_that_may_hold_the_speakers_are_listed(studio, cache):
+    options = {"data_dir": studio, "cache_dir": cache, **COLUMNS, "speaker_column": None}
+    with pytest.warns(
+        CorpusWarning, match=r"No speaker in .*expected speaker_column to name one of \['who'\]"
+    ):
+        loaded = load_corpus("folder", **options)
+    with pytest.raises(ValueError, match="rows without speaker .*speaker_column names the table's"):
+        protocol_folds(loaded, "speaker_independent")
+
+
+@pytest.mark.parametrize("spelling", ["./0.wav", "../f/0.wav", "{folder}/0.wav", "0", ".\\0.wav"])
+def test_one_file_in_two_spellings_is_a_duplicate(tmp_path, cache, spelling):
+    folder = recorded(tmp_path / "f")
+    rows = [(spelling.format(folder=folder), "sad"), ("1.wav", "sad")]
+    write_csv(folder / "metadata.csv", rows, ("file", "emotion"))
+    options = {"data_dir": folder, "cache_dir": cache}
+    assert load_corpus("folder", **options)["file"][:] == ["0.wav", "1.wav"]
+    write_csv(folder / "metadata.csv", [("0.wav", "sad"), *rows], ("file", "emotion"))
+    with pytest.raises(CorpusError, match="Files in several rows of"):
         load_corpus("folder", **options)
 
 

@@ -183,6 +183,22 @@ def test_rows_of_crema_d_with_its_tables(crema, cache, inside):
 
 
 @INCOMPLETE
+@pytest.mark.parametrize(
+    ("table", "good", "row"),
+    [("VideoDemographics.csv", "51", 2), ("processedResults/tabulatedVotes.csv", "6", 2)],
+)
+def test_cell_that_is_no_number_costs_no_corpus(crema, cache, table, good, row):
+    path = crema / table
+    path.write_text(path.read_text().replace(f",{good},", ",n/a,", 1))
+    with pytest.warns(
+        CorpusWarning, match=rf"{path.name}', expected numbers, .*'n/a' in row {row}$"
+    ):
+        rows = list(load_corpus("crema_d", data_dir=crema, cache_dir=cache, on_error="raise"))
+    assert rows[0]["age" if good == "51" else "agreement"] is None
+    assert rows[2]["agreement"] == pytest.approx(0.25)
+
+
+@INCOMPLETE
 def test_table_of_another_shape_is_named(crema, cache):
     (crema / "VideoDemographics.csv").write_text("Actor,Years\n1001,51\n")
     with pytest.raises(
