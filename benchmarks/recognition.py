@@ -19,7 +19,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         run_all([run for run in runs if not run.finished], corpora, options)
     finished = [run for run in runs if run.finished]
-    hear_missing(finished, corpora, options)
+    hear_missing(finished, corpora, numbers, options)
     command = ["-m", "benchmarks.recognition", *(a for a in arguments if a != "--collect_only")]
     for protocol, folds in numbers.items():
         own = [run for run in finished if run.protocol == protocol]
@@ -223,19 +223,33 @@ def tests(run: FoldRun, corpus: str) -> bool:
 
 
 def hear_missing(
-    runs: Sequence[FoldRun], corpora: dict[str, str | None], options: argparse.Namespace
+    runs: Sequence[FoldRun],
+    corpora: dict[str, str | None],
+    numbers: Mapping[str, Mapping[str, int]],
+    options: argparse.Namespace,
 ) -> None:
-    """Let the saved models hear their test recordings in the conditions in which they have not."""
+    """Let the saved models hear their test recordings in the conditions in which they have not.
+
+    Corpora of fewer folds are heard in those that count.
+    """
     threads = max(1, (os.cpu_count() or 1) // options.processes)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.processes, spawn, torch.set_num_threads, (threads,)) as pool:
         jobs = [
-            pool.submit(hear_run, run, missing, corpora, options.seed)
+            pool.submit(hear_run, run, missing, counted(run, corpora, numbers), options.seed)
             for run in runs
             if (missing := [c for c in options.conditions if not condition_is_there(run, c)])
         ]
         for job in jobs:
             job.result()
+
+
+def counted(
+    run: FoldRun, corpora: dict[str, str | None], numbers: Mapping[str, Mapping[str, int]]
+) -> dict[str, str | None]:
+    """Those of the corpora for which this fold is no repetition."""
+    counts = numbers[run.protocol]
+    return {name: folder for name, folder in corpora.items() if run.fold < counts[name]}
 
 
 def hear_run(
@@ -244,7 +258,8 @@ def hear_run(
     """Let the saved model of one fold hear its test recordings, and keep what it says."""
     datasets = {name: load_corpus(name, data_dir=folder) for name, folder in corpora.items()}
     classifier = FrameClassifier(run.folder / "model")
-    recordings = TestRecordings(classifier, run.predictions()[0], datasets, seed)
+    rows = [row for row in run.predictions()[0] if row["corpus"] in corpora]
+    recordings = TestRecordings(classifier, rows, datasets, seed)
     for condition in conditions:
         write_json(run.condition_file(condition), hear(recordings, condition))
 
