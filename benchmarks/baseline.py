@@ -11,7 +11,7 @@ recording the mean over `n` unlabelled ones of the same speaker (`by` "speaker")
 fold tests of the corpus ("room"); "speaker_neutral" and "room_neutral" draw neutral ones only.
 Training rows are centred alike, on the mean over all of their speaker or corpus (neutral ones for
 the latter two). The recordings are drawn among those tested, five times; scores are those of all
-five draws together, the predictions kept are those of the first.
+five draws together, and no predictions are kept.
 Where a fold tests one speaker, as in EmoDB, the room is that speaker.
 """
 
@@ -198,7 +198,8 @@ def run_baseline(baseline: Baseline, options: argparse.Namespace, arguments: Seq
     for protocol in options.protocols:
         for table in [join_tables(tables)] if protocol == "cross_corpus" else tables:
             for records, rows in run_protocol(baseline, table, protocol, options, arguments):
-                write_predictions(options.output.parent / str(records[0]["predictions"]), rows)
+                for file in {record["predictions"] for record in records} - {None}:
+                    write_predictions(options.output.parent / str(file), rows)
                 write_records(options.output, records)
                 print("\n".join(map(describe, records)), flush=True)
 
@@ -372,6 +373,7 @@ def _test_corpus(
     command = ["-m", baseline.module, *arguments]
     made_by = provenance(options.seed, time.monotonic() - started, command)
     corpus, protocol = folds[0].corpus, folds[0].protocol
+    kept = f"{FOLDER}/{baseline.system}_{protocol}_{corpus}.csv"
     records = [
         make_record(
             task="recognition",
@@ -385,7 +387,7 @@ def _test_corpus(
                 _fold_scores(fold, heard[condition], table)
                 for fold, heard in zip(folds, by_fold, strict=True)
             ],
-            predictions=f"{FOLDER}/{baseline.system}_{protocol}_{corpus}.csv",
+            predictions=None if parse_condition(condition) else kept,
             provenance=made_by,
         )
         for condition in options.conditions
@@ -410,10 +412,11 @@ def _fold_scores(fold: Fold, draws: Sequence[Heard], table: Table) -> dict[str, 
 def _predictions(
     table: Table, folds: Sequence[Fold], by_fold: Sequence[Mapping[str, Sequence[Heard]]]
 ) -> Iterator[Prediction]:
-    """Those of the first draw, where several were made."""
+    """All but those of calibrations: of several draws no one stands for all."""
     columns = {name: values.tolist() for name, values in table.columns.items()}
     for fold, conditions in zip(folds, by_fold, strict=True):
-        for condition, (heard, *_) in conditions.items():
+        kept = ((name, draws[0]) for name, draws in conditions.items() if not parse_condition(name))
+        for condition, heard in kept:
             for i, row in enumerate(heard.rows.tolist()):
                 true, predicted = columns["emotion"][row], int(heard.predicted[i])
                 said = None if heard.probabilities is None else heard.probabilities[i]

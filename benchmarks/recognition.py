@@ -106,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if counted:
                 records, rows = collect(counted, corpus, options, command)
                 beside = Path(options.output).parent
-                write_predictions(beside / str(records[0]["predictions"]), rows)
+                for file in {record["predictions"] for record in records} - {None}:
+                    write_predictions(beside / str(file), rows)
                 write_records(options.output, records)
                 draw_plots(records, Path(options.plots))
     if finished and options.examples:
@@ -272,7 +273,9 @@ def condition_is_there(run: FoldRun, condition: str) -> bool:
 def collect(
     runs: Sequence[FoldRun], corpus: str, options: argparse.Namespace, command: Sequence[str]
 ) -> tuple[list[Record], list[Prediction]]:
-    """A record per condition over folds, and the predictions of the first draw of each.
+    """A record per condition over folds, and the predictions of all but calibrations.
+
+    A calibration's scores are those of several draws, of which no one stands for all.
 
     With several corpora a run holds a fold of each; a corpus of fewer folds begins anew when it has
     none left, and those repetitions do not count.
@@ -287,6 +290,7 @@ def collect(
         rows += [
             prediction_row(prediction, run.fold, condition)
             for run, part in zip(runs, parts, strict=True)
+            if parse_condition(condition) is None
             for prediction in part[0]
         ]
     return records, rows
@@ -318,6 +322,7 @@ def build_record(
     ]
     own = [run.record() for run in runs]
     system, protocol = own[0]["system"], runs[0].protocol
+    predictions = f"{FOLDER}/{system}_{protocol}_{corpus}.csv"
     return make_record(
         task="recognition",
         corpus=corpus,
@@ -327,7 +332,7 @@ def build_record(
         metrics=score([prediction for part in flat for prediction in part]),
         folds=len(parts),
         per_fold=per_fold,
-        predictions=f"{FOLDER}/{system}_{protocol}_{corpus}.csv",
+        predictions=None if parse_condition(condition) else predictions,
         provenance=join_provenance(command, [record["provenance"] for record in own]),
     )
 
