@@ -183,6 +183,6 @@ def test_a_few_recordings_of_the_room_calibrate_all(enhance, recordings):
         parquet.read_table(next((folder / "data").glob("*.parquet")))["audio"].to_pylist()
         for folder in (plain, here)
     )
-    assert [a["bytes"] != b["bytes"] for a, b in zip(before, after, strict=True)][0]
+    assert any(a["bytes"] != b["bytes"] for a, b in zip(before, after, strict=True))
     with pytest.raises(ValueError, match="Bad calibrate 'nowhere', expected a folder"):
-        enhance("--dataset", str(recordings), "--calibrate", "nowhere", output="other")
+        enhance(*settings, "--calibrate", "nowhere", output="other")
