@@ -63,10 +63,6 @@ def test_training_is_normalised_as_asked(corpus):
     np.testing.assert_allclose(named, features.load(0), atol=1e-5)
     voice = draw(features, StatisticsConfig(corpus=0, speaker=1))
     assert np.abs(voice - named).max() > 1e-2
-    own = [row for row, speaker in enumerate(corpus["speaker"]) if speaker == corpus["speaker"][0]]
-    # Frames of one speaker under that speaker's statistics have no mean of their own.
-    mean, std = features._moments.statistics(own)
-    assert np.abs(features.log_mels[0].mean(axis=0) - mean).mean() < 3 * std.mean()
 
 
 def test_statistics_of_training_speakers_alone_are_held(corpus):
