@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 import yaml
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.logging import get_logger
 from accelerate.utils import (
     DataLoaderConfiguration,
     DistributedDataParallelKwargs,
@@ -26,6 +27,8 @@ from tqdm.auto import tqdm
 from .config import RunConfig
 from .ranges import check_ranges
 from .state import complete_checkpoints
+
+logger = get_logger(__name__)
 
 TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
 # What may change when a run goes on; all else decides who trained it, or how.
@@ -100,12 +103,29 @@ def _check_hub_settings(config: RunConfig) -> None:
         )
 
 
+def has_fast_bfloat16() -> bool:
+    """Whether the CPU has instructions for bfloat16, which is emulated, ten times slower, without.
+
+    Asked of torch by names that not all of its versions know.
+    """
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+
+
+def usable_precision(wanted: str) -> str:
+    """`mixed_precision` as it is wanted, or "no" where that is bf16 on a CPU that emulates it."""
+    if wanted != "bf16" or PartialState().device.type != "cpu" or has_fast_bfloat16():
+        return wanted
+    logger.warning("This CPU has no instructions for bfloat16: training in float32, faster here")
+    return "no"
+
+
 def build_accelerator(config: RunConfig, find_unused_parameters: bool = False) -> Accelerator:
     """An accelerator whose `batch_size` is that of all processes together."""
     unused = DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters)
     return Accelerator(
         kwargs_handlers=[unused],
-        mixed_precision=config.mixed_precision,
+        mixed_precision=usable_precision(config.mixed_precision),
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
         log_with=config.tracker,
