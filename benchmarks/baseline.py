@@ -20,7 +20,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ from datasets_scripts import (
 from evaluation import Record, make_record, provenance, recognition_metrics, write_records
 from evaluation.conditions import AS_RECORDED, Calibration, parse_condition
 from evaluation.predictions import FOLDER, Prediction, write_predictions
+from evaluation.tables import remarks
 
 from .conditions import SOUND_CONDITIONS, recording_seed
 
@@ -77,6 +78,9 @@ class Baseline:
         build: The classifier, not fitted: `fit(features, labels)`, `predict(features)`, and
             `predict_proba` if it has probabilities.
         candidates: Sets of layers; where there are several, validation rows choose, once a corpus.
+        emotions: Those that it can name; it is tested on their recordings only, and its metrics say
+            `"classes"` and `"coverage"`, the share of the recordings that are of these.
+        notes: What else its metrics say, given the corpus tested.
     """
 
     system: str
@@ -87,6 +91,13 @@ class Baseline:
     compute: Callable[[np.ndarray, int], np.ndarray]
     build: Callable[[], "Pipeline"]
     candidates: tuple[tuple[int, ...], ...] = ((0,),)
+    emotions: tuple[str, ...] = EMOTIONS
+    notes: Callable[[str], Mapping[str, Any]] = lambda corpus: {}
+
+    @property
+    def file_name(self) -> str:
+        """The system's name where no slash may stand."""
+        return self.system.replace("/", "--")
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,9 @@ class Table:
 # --- Command line --------------------------------------------------------------------------------
 
 
-def baseline_parser(module: str, description: str | None, output: str) -> argparse.ArgumentParser:
+def baseline_parser(
+    module: str, description: str | None, output: str, corpus_required: bool = True
+) -> argparse.ArgumentParser:
     """The command line that baselines have in common; `parse_options` reads it."""
     parser = argparse.ArgumentParser(
         f"python -m {module}", description=(description or "").split("\n")[0]
@@ -125,7 +138,8 @@ def baseline_parser(module: str, description: str | None, output: str) -> argpar
     parser.add_argument(
         "--corpus",
         action="append",
-        required=True,
+        required=corpus_required,
+        default=None if corpus_required else [],
         type=_corpus,
         metavar="NAME[=FOLDER]",
         help=f"one of {list(CORPORA)}; downloaded without a folder (repeatable)",
@@ -198,17 +212,24 @@ def run_baseline(baseline: Baseline, options: argparse.Namespace, arguments: Seq
     for protocol in options.protocols:
         for table in [join_tables(tables)] if protocol == "cross_corpus" else tables:
             for records, rows in run_protocol(baseline, table, protocol, options, arguments):
-                for file in {record["predictions"] for record in records} - {None}:
-                    write_predictions(options.output.parent / str(file), rows)
-                write_records(options.output, records)
-                print("\n".join(map(describe, records)), flush=True)
+                write_results(options.output, records, rows)
+
+
+def write_results(output: Path, records: Sequence[Record], rows: Sequence[Prediction]) -> None:
+    """Write records, and beside them the predictions that they name; print one line a record."""
+    for file in {record["predictions"] for record in records} - {None}:
+        write_predictions(output.parent / str(file), rows)
+    write_records(output, records)
+    print("\n".join(map(describe, records)), flush=True)
 
 
 def describe(record: Record) -> str:
     """A record in one line, in percent."""
     rates = ", ".join(f"{name} {100 * record['metrics'][name]:.1f}" for name in ("WA", "UA"))
     condition = "" if record["condition"] == AS_RECORDED else f", {record['condition']}"
-    return f"{record['corpus']}, {record['protocol']}{condition}: {rates} ({record['folds']} folds)"
+    data = "" if record["data"] == "original" else f", {record['data']}"
+    where = f"{record['corpus']}, {record['protocol']}{data}{condition}"
+    return f"{where}: {rates} ({record['folds']} folds){remarks(record['metrics'])}"
 
 
 # --- Features ------------------------------------------------------------------------------------
@@ -255,7 +276,7 @@ def extract_features(
         features=Features(
             {"features": List(Value("float32"), length=int(np.prod(baseline.shape)))}
         ),
-        cache_file_name=str(folder / f"{baseline.system}-{condition}-{key}.arrow"),
+        cache_file_name=str(folder / f"{baseline.file_name}-{condition}-{key}.arrow"),
         load_from_cache_file=True,
         new_fingerprint=key,
         desc=f"Computing {baseline.title}, {condition}",
@@ -366,14 +387,19 @@ def _test_corpus(
     arguments: Sequence[str],
 ) -> tuple[list[Record], list[Prediction]]:
     started = time.monotonic()
-    layers = choose_layers(baseline, table, folds)
+    tested = [known_part(baseline, table, fold) for fold in folds]
+    layers = choose_layers(baseline, table, tested)
     by_fold = [
-        hear_fold(baseline, table, fold, layers, options.conditions, options.seed) for fold in folds
+        hear_fold(baseline, table, fold, layers, options.conditions, options.seed)
+        for fold in tested
     ]
     command = ["-m", baseline.module, *arguments]
     made_by = provenance(options.seed, time.monotonic() - started, command)
     corpus, protocol = folds[0].corpus, folds[0].protocol
-    kept = f"{FOLDER}/{baseline.system}_{protocol}_{corpus}.csv"
+    kept = f"{FOLDER}/{baseline.file_name}_{protocol}_{corpus}.csv"
+    notes = describe_test(baseline, folds, tested)
+    if len(baseline.candidates) > 1:
+        notes["layers"] = [layer + 1 for layer in layers]
     records = [
         make_record(
             task="recognition",
@@ -381,27 +407,57 @@ def _test_corpus(
             protocol=protocol,
             system=baseline.system,
             condition=condition,
-            metrics=_scores(table, [heard[condition] for heard in by_fold], baseline, layers),
-            folds=len(folds),
-            per_fold=[
-                _fold_scores(fold, heard[condition], table)
-                for fold, heard in zip(folds, by_fold, strict=True)
-            ],
             predictions=None if parse_condition(condition) else kept,
             provenance=made_by,
+            **score_folds(table, tested, [heard[condition] for heard in by_fold], notes),
         )
         for condition in options.conditions
     ]
-    return records, list(_predictions(table, folds, by_fold))
+    return records, list(list_predictions(table, tested, by_fold))
 
 
-def _scores(
-    table: Table, parts: Sequence[Sequence[Heard]], baseline: Baseline, layers: Sequence[int]
+def known_part(baseline: Baseline, table: Table, fold: Fold) -> Fold:
+    """A fold that tests only recordings of emotions that the system can name.
+
+    Raises:
+        ValueError: It would test none.
+    """
+    known = {EMOTIONS.index(name) for name in baseline.emotions}
+    test = tuple(row for row in fold.test if table.columns["emotion"][row] in known)
+    if not test:
+        raise ValueError(
+            f"Bad fold '{fold.name}' of {fold.corpus} for '{baseline.system}', expected recordings "
+            f"of {list(baseline.emotions)}"
+        )
+    return replace(fold, test=test)
+
+
+def describe_test(
+    baseline: Baseline, folds: Sequence[Fold], tested: Sequence[Fold]
 ) -> dict[str, Any]:
-    metrics = Heard.join([heard for draws in parts for heard in draws]).scores(table)
-    if len(baseline.candidates) > 1:
-        metrics["layers"] = [layer + 1 for layer in layers]
-    return metrics
+    """What the metrics say besides scores: of which emotions, how much of the corpus, notes."""
+    notes = dict(baseline.notes(folds[0].corpus))
+    if baseline.emotions != EMOTIONS:
+        rows, all_rows = (sum(len(fold.test) for fold in part) for part in (tested, folds))
+        notes |= {"classes": list(baseline.emotions), "coverage": rows / all_rows}
+    return notes
+
+
+def score_folds(
+    table: Table,
+    folds: Sequence[Fold],
+    by_fold: Sequence[Sequence[Heard]],
+    notes: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Fields of a record: metrics of all folds and draws together, and of each fold."""
+    everything = Heard.join([heard for draws in by_fold for heard in draws])
+    return {
+        "metrics": everything.scores(table) | dict(notes),
+        "folds": len(folds),
+        "per_fold": [
+            _fold_scores(fold, draws, table) for fold, draws in zip(folds, by_fold, strict=True)
+        ],
+    }
 
 
 def _fold_scores(fold: Fold, draws: Sequence[Heard], table: Table) -> dict[str, Any]:
@@ -409,7 +465,7 @@ def _fold_scores(fold: Fold, draws: Sequence[Heard], table: Table) -> dict[str, 
     return {"name": fold.name, "n": len(fold.test), "WA": scores["WA"], "UA": scores["UA"]}
 
 
-def _predictions(
+def list_predictions(
     table: Table, folds: Sequence[Fold], by_fold: Sequence[Mapping[str, Sequence[Heard]]]
 ) -> Iterator[Prediction]:
     """All but those of calibrations: of several draws no one stands for all."""
@@ -490,7 +546,7 @@ def hear_fold(
     Returns:
         What was said of the test rows, in order: once, or in each draw of a calibration.
     """
-    plain = _fit(baseline, table, fold, layers, None)
+    plain = fit_fold(baseline, table, fold, layers)
     heard: dict[str, list[Heard]] = {}
     calibrated: dict[str, Any] = {}
     for condition in conditions:
@@ -500,7 +556,7 @@ def hear_fold(
             heard[condition] = [listen(plain, features, fold.test)]
             continue
         if calibration.by not in calibrated:
-            calibrated[calibration.by] = _fit(baseline, table, fold, layers, calibration.by)
+            calibrated[calibration.by] = fit_fold(baseline, table, fold, layers, calibration.by)
         features = select_layers(table.sounds[AS_RECORDED], layers)
         heard[condition] = [
             listen(
@@ -513,9 +569,10 @@ def hear_fold(
     return heard
 
 
-def _fit(
-    baseline: Baseline, table: Table, fold: Fold, layers: Sequence[int], by: str | None
+def fit_fold(
+    baseline: Baseline, table: Table, fold: Fold, layers: Sequence[int], by: str | None = None
 ) -> "Pipeline":
+    """The classifier, trained on all rows of a fold not tested; centred where calibrated."""
     known = [*fold.train, *fold.validation]
     features = select_layers(table.sounds[AS_RECORDED][known], layers)
     if by is not None:

@@ -15,7 +15,7 @@ in which conditions, is said in `benchmarks.baseline`.
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -75,7 +75,7 @@ def whisper_logistic_regression(name: str = ENCODER) -> Baseline:
         system=SYSTEM,
         module="benchmarks.whisper_logistic_regression",
         title="Whisper's layers",
-        version=_digest(encoder),
+        version=weights_digest(encoder),
         shape=(used, 2 * encoder.config.d_model),
         compute=lambda wave, rate: pool_layers(extractor, encoder, wave, rate, used),
         build=build_regression,
@@ -83,11 +83,11 @@ def whisper_logistic_regression(name: str = ENCODER) -> Baseline:
     )
 
 
-def _digest(encoder: torch.nn.Module) -> str:
+def weights_digest(encoder: torch.nn.Module) -> str:
     """Of the weights themselves: a folder may hold others tomorrow."""
     digest = sha256()
     for weight in encoder.state_dict().values():
-        digest.update(weight.numpy().tobytes())
+        digest.update(weight.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -110,17 +110,33 @@ def pool_layers(
     sound = resample(torch.from_numpy(wave), rate, extractor.sampling_rate).numpy()
     if len(sound) < SHORTEST:
         return np.full((layers, 2 * encoder.config.d_model), np.nan)
+    states = hidden_states(extractor, encoder, sound)
+    pooled = [
+        torch.cat([hidden.mean(dim=1), hidden.std(dim=1)], dim=1)[0]
+        for hidden in itertools.islice(states, layers)
+    ]
+    return torch.stack(pooled).cpu().numpy()
+
+
+def hidden_states(
+    extractor: WhisperFeatureExtractor, encoder: Any, sound: np.ndarray
+) -> Iterator[torch.Tensor]:
+    """What the encoder holds after each layer, `(1, frames, size)`; not padded to 30 s.
+
+    Args:
+        extractor: Makes log-mels.
+        encoder: `WhisperEncoder`.
+        sound: Mono `(samples,)`, float32, at the extractor's rate.
+    """
     mels = extractor(
         sound, sampling_rate=extractor.sampling_rate, padding="longest", return_tensors="pt"
-    ).input_features
+    ).input_features.to(encoder.device)
     # The encoder's own `forward` takes 30 s and nothing else.
     hidden = gelu(encoder.conv2(gelu(encoder.conv1(mels)))).transpose(1, 2)
     hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
-    pooled = []
-    for layer in encoder.layers[:layers]:
+    for layer in encoder.layers:
         hidden = layer(hidden, None)
-        pooled.append(torch.cat([hidden.mean(dim=1), hidden.std(dim=1)], dim=1)[0])
-    return torch.stack(pooled).numpy()
+        yield hidden
 
 
 def build_regression() -> Pipeline:

@@ -30,6 +30,7 @@ PROTOCOL_TITLES = {
     "cross_corpus": "unseen corpus",
     "sentence_independent": "unseen sentences",
     "paper": "random 80/20",
+    "all_recordings": "all recordings",
 }
 # What was done to the speech, in the order of tables.
 DATA_TITLES = {
@@ -119,6 +120,7 @@ def _table_row(record: Mapping[str, Any], scores: Sequence[str], system: str = "
     name = record["system"]
     if record["data"] != "original" or "folds" not in record:
         name += f", {record['data'].replace('_', ' ')} data"
+    name += remarks(record["metrics"])
     cells = [
         *_corpus_and_protocol(record["corpus"], record["protocol"]),
         system.format(name),
@@ -126,6 +128,19 @@ def _table_row(record: Mapping[str, Any], scores: Sequence[str], system: str = "
         str(record.get("folds", "")),
     ]
     return _join(cells)
+
+
+def remarks(metrics: Mapping[str, Any]) -> str:
+    """What makes scores no equal of others, in brackets: a system that was trained on the corpus
+    that it is tested on (contaminated), or that was tested on some emotions only; or "".
+    """
+    notes = []
+    if "coverage" in metrics:
+        share = f"{100 * metrics['coverage']:.0f} % of the recordings"
+        notes.append(f"{len(metrics['classes'])} emotions, {share}")
+    if metrics.get("contaminated"):
+        notes.append("contaminated")
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def format_rate(metrics: Mapping[str, Any], name: str) -> str:
@@ -158,7 +173,8 @@ def folds_table(records: Iterable[Mapping[str, Any]]) -> str:
     for record in sorted(measured, key=_table_order):
         for index, fold in enumerate(record["per_fold"]):
             key = (record["corpus"], record["protocol"], index)
-            scores.setdefault(key, {})[record["system"]] = format_pair(fold)
+            cell = format_pair(fold) + remarks(record["metrics"])
+            scores.setdefault(key, {})[record["system"]] = cell
     lines = [
         _join([*_corpus_and_protocol(corpus, protocol), str(index), *_in_order(cells, systems)])
         for (corpus, protocol, index), cells in scores.items()
@@ -188,7 +204,8 @@ def robustness_table(records: Iterable[Mapping[str, Any]]) -> str:
     lines = []
     for (corpus, protocol, system), row in shown.items():
         cells = _in_order({name: _robustness_cell(row, name) for name in row}, columns)
-        lines.append(_join([*_corpus_and_protocol(corpus, protocol), system, *cells]))
+        name = system + remarks(next(iter(row.values())))
+        lines.append(_join([*_corpus_and_protocol(corpus, protocol), name, *cells]))
     titles = [f"{CONDITION_TITLES[name]}, WA / UA" for name in columns]
     return _table(["corpus", "protocol", "system"], titles, lines)
 
@@ -230,7 +247,8 @@ def calibration_table(records: Iterable[Mapping[str, Any]]) -> str:
             }
             if cells:
                 none = format_pair(row[AS_RECORDED]) if AS_RECORDED in row else ""
-                left = [*_corpus_and_protocol(corpus, protocol), system, title]
+                name = system + remarks(next(iter(row.values())))
+                left = [*_corpus_and_protocol(corpus, protocol), name, title]
                 rows.append((left, {0: none, **cells}))
     numbers = sorted({number for _, cells in rows for number in cells})
     lines = [_join([*left, *_in_order(cells, numbers)]) for left, cells in rows]
@@ -239,27 +257,33 @@ def calibration_table(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
-    """Table of what judges hear in enhanced speech, in percent: one row a corpus and condition.
+    """Table of what judges hear in enhanced speech, in percent.
 
+    One row a corpus and condition, and a system where there are several, which the row then names.
     Each judge of emotion has its WA with the 95 % interval; all together the gain over the original
     and how often they hear the emotion aimed at; then how often the speaker and the sentence are
     still named, the mean distance of mels in dB and the correlation of F0.
     """
-    rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    rows: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for record in records:
         if record["task"] in ("clarity", "preservation"):
-            rows.setdefault((record["corpus"], record["data"]), []).append(record)
+            key = (record["corpus"], record["data"], record["system"])
+            rows.setdefault(key, []).append(record)
     own = [record for row in rows.values() for record in row]
+    named = len({record["system"] for record in own}) > 1
     heard = {record["judge"] for record in own if record["task"] == "clarity"}
     judges = sorted(heard - {PANEL})
     titles = (*(f"emotion, {judge}" for judge in judges), *PANEL_TITLES, *KEPT_TITLES)
     header = ["corpus", "sound", *titles]
     alignment = "|---|---|" + "---:|" * (len(header) - 2)
-    lines = [_enhancement_row(*rows[key], judges=judges) for key in sorted(rows, key=_row_order)]
+    order = sorted(rows, key=_row_order)
+    lines = [_enhancement_row(*rows[key], judges=judges, named=named) for key in order]
     return "\n".join([_join(header), alignment, *lines])
 
 
-def _enhancement_row(*records: Mapping[str, Any], judges: Sequence[str]) -> str:
+def _enhancement_row(
+    *records: Mapping[str, Any], judges: Sequence[str], named: bool = False
+) -> str:
     heard = {r["judge"]: r["metrics"] for r in records if r["task"] == "clarity"}
     kept: Mapping[str, Any] = next(
         (r["metrics"] for r in records if r["task"] == "preservation"), {}
@@ -268,14 +292,18 @@ def _enhancement_row(*records: Mapping[str, Any], judges: Sequence[str]) -> str:
     corpus, data = records[0]["corpus"], records[0]["data"]
     cells = [
         CORPUS_TITLES.get(corpus, corpus),
-        DATA_TITLES[data],
-        *(format_rate(heard.get(judge, {}), "WA") for judge in judges),
+        DATA_TITLES[data] + (f", {records[0]['system']}" if named else ""),
+        *(_judged(heard.get(judge, {})) for judge in judges),
         _format_gain(panel) if data != "original" else "",
         format_rate(panel, "target_WA"),
         *(format_rate(kept, name) for name in ("speaker_WA", "sentence_WA")),
         *(f"{kept[m]:.2f}" if m in kept else "" for m in ("mel_distance_db", "f0_correlation")),
     ]
     return _join(cells)
+
+
+def _judged(metrics: Mapping[str, Any]) -> str:
+    return format_rate(metrics, "WA") + remarks(metrics)
 
 
 def clarity_folds_table(records: Iterable[Mapping[str, Any]]) -> str:
@@ -319,10 +347,10 @@ def style_table(records: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join([header, "|---|---|---:|---:|", *rows])
 
 
-def _row_order(key: tuple[str, str]) -> tuple[int, str, int]:
-    corpora, (corpus, data) = list(CORPUS_TITLES), key
+def _row_order(key: tuple[str, str, str]) -> tuple[int, str, int, str]:
+    corpora, (corpus, data, system) = list(CORPUS_TITLES), key
     place = corpora.index(corpus) if corpus in corpora else len(corpora)
-    return place, corpus, list(DATA_TITLES).index(data)
+    return place, corpus, list(DATA_TITLES).index(data), system
 
 
 TABLES: dict[str, Callable[[Sequence[Any]], str]] = {

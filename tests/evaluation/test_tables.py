@@ -3,6 +3,7 @@ from evaluation.results import DATA, make_record, provenance
 from evaluation.tables import (
     DATA_TITLES,
     calibration_table,
+    enhancement_table,
     folds_table,
     markdown_table,
     paper_records,
@@ -115,3 +116,31 @@ def test_conditions_come_in_the_order_of_their_titles():
     header = robustness_table(records).splitlines()[0].split(" | ")[3:]
     expected = [f"{title}, WA / UA" for title in CONDITION_TITLES.values()]
     assert [cell.removesuffix(" |") for cell in header] == expected
+
+
+def test_contaminated_and_partial_scores_say_so_in_every_table():
+    seen = {"WA": 0.9, "UA": 0.9, "contaminated": True}
+    part = {"WA": 0.6, "UA": 0.6, "classes": ["anger", "fear"], "coverage": 0.414}
+    both = [record(metrics=seen, system="seen"), record(metrics=part, system="part")]
+    table = markdown_table([*both, record(metrics=seen | {"contaminated": None})])
+    assert "| seen (contaminated) |" in table
+    assert "| part (2 emotions, 41 % of the recordings) |" in table
+    assert table.count("contaminated") == 1
+    assert "82.5 / 80.0 (contaminated)" in folds_table(both)
+    changed = [record(metrics=seen, condition=name) for name in ("as_recorded", "telephone")]
+    assert "| emotion-resnet (contaminated) |" in robustness_table(changed)
+    calibrated = [record(metrics=seen, condition="calibrated_room_5")]
+    assert "| emotion-resnet (contaminated) |" in calibration_table(calibrated)
+    judged = {"task": "clarity", "judge": "other", "data": "enhanced", "metrics": seen}
+    assert "| told the emotion | 90.0 (contaminated) |" in enhancement_table([record(**judged)])
+
+
+def test_speech_of_several_enhancers_is_not_thrown_together():
+    judged = {"task": "clarity", "judge": "other", "data": "enhanced"}
+    scores = {"first": 0.5, "second": 0.7}
+    records = [record(system=name, metrics={"WA": wa}, **judged) for name, wa in scores.items()]
+    table = rows(enhancement_table(records))
+    assert [line.split(" | ")[1:3] for line in table] == [
+        ["told the emotion, first", "50.0"],
+        ["told the emotion, second", "70.0"],
+    ]
