@@ -139,9 +139,9 @@ def hidden_states(
         yield hidden
 
 
-def build_regression() -> Pipeline:
+def build_regression(inverse_penalty: float = 0.003) -> Pipeline:
     """The classifier of the baseline, not fitted: `fit(features, labels)`, `predict_proba(...)`."""
-    regression = LogisticRegression(C=0.003, class_weight="balanced", max_iter=2000)
+    regression = LogisticRegression(C=inverse_penalty, class_weight="balanced", max_iter=2000)
     return make_pipeline(StandardScaler(), regression)
 
 
