@@ -43,6 +43,7 @@ from modeling import (
     EmotionFeatureExtractor,
     EmotionResNetConfig,
     EmotionResNetForAudioClassification,
+    EmotionShift,
     MelVocoder,
     StyleEncoder,
 )
@@ -71,6 +72,7 @@ from training.run import (
     hub_options,
     push_folder,
 )
+from training.shift import fit_class_shift, load_voices
 from training.state import replace_folder
 
 # What must agree between the runs of the recogniser and of the enhancer.
@@ -492,10 +494,19 @@ def build_pipeline(run: DiffusionRun) -> EmotionEnhancementPipeline:
     )
 
 
+def fit_shift(run: DiffusionRun) -> EmotionShift:
+    """The mean effects of emotions on the training speakers."""
+    features, rows = run.features, run.corpora.six_emotions_train_rows
+    extractor = features.feature_extractor
+    voices = load_voices(run.corpora.dataset, rows, features.log_mels, extractor)
+    return fit_class_shift(voices, EMOTIONS, **run.config.shift)
+
+
 def export(run: DiffusionRun) -> None:
     """Write the folder that goes to the Hub, under a temporary name, and move it."""
     temporary = run.folder / ".model.tmp"
     pipe = build_pipeline(run).to("cpu")
+    pipe.register_modules(shift=fit_shift(run))
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(run.scheduler.config)
     for module in (run.vae, run.bare_model):
         module.to(memory_format=torch.contiguous_format)

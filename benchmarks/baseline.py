@@ -30,7 +30,6 @@ import numpy as np
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 
 from datasets_scripts import (
-    CORPORA,
     EMOTIONS,
     PROTOCOLS,
     Fold,
@@ -43,6 +42,7 @@ from evaluation.conditions import AS_RECORDED, Calibration, parse_condition
 from evaluation.predictions import FOLDER, Prediction, write_predictions
 from evaluation.tables import remarks
 
+from .command_line import add_corpora
 from .conditions import SOUND_CONDITIONS, recording_seed
 
 if TYPE_CHECKING:
@@ -135,15 +135,7 @@ def baseline_parser(
     parser = argparse.ArgumentParser(
         f"python -m {module}", description=(description or "").split("\n")[0]
     )
-    parser.add_argument(
-        "--corpus",
-        action="append",
-        required=corpus_required,
-        default=None if corpus_required else [],
-        type=_corpus,
-        metavar="NAME[=FOLDER]",
-        help=f"one of {list(CORPORA)}; downloaded without a folder (repeatable)",
-    )
+    add_corpora(parser, corpus_required)
     parser.add_argument(
         "--protocols", nargs="+", default=["speaker_independent"], choices=PROTOCOLS
     )
@@ -170,13 +162,6 @@ def parse_options(
     if "cross_corpus" in options.protocols and len(options.corpus) < 2:
         parser.error(f"cross_corpus needs two corpora, got {options.corpus}")
     return options
-
-
-def _corpus(text: str) -> tuple[str, str | None]:
-    name, _, folder = text.partition("=")
-    if name not in CORPORA:
-        raise argparse.ArgumentTypeError(f"Bad corpus '{name}', expected one of {list(CORPORA)}")
-    return name, folder or None
 
 
 def _condition(text: str) -> str:

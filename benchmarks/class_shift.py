@@ -38,6 +38,7 @@ from tqdm.auto import tqdm
 
 from datasets_scripts import EMOTIONS, load_corpus, protocol_folds
 from evaluation import Record, provenance, write_records
+from evaluation.quality import QualityMeter
 from evaluation.tables import PANEL
 from modeling import EmotionShift, MelVocoder, Prosody, extract_prosody
 from training.shift import BAND_FILTERS, Voices, fit_band_filter, fit_class_shift
@@ -54,6 +55,7 @@ from .clarity import (
     write_votes,
 )
 from .command_line import add_corpora
+from .fold_quality import quality_meter
 from .frame_classifier import FrameClassifier
 from .judges import EMOTION_JUDGES, log_mels
 from .panel import (
@@ -240,6 +242,7 @@ class Stage:
         self.fold = corpus_fold(corpus, data_dir, index, options.work)
         extractor = self.fold.feature_extractor
         self.vocoder = MelVocoder(extractor.sampling_rate)
+        self._meter: QualityMeter | None = None
 
     @cached_property
     def panel(self) -> Panel:
@@ -287,11 +290,22 @@ class Stage:
         aimed = self.aims(clips, data)
         waves = self.move(clips, aimed, data, setting)
         heard = self.panel.hear(clips, waves, aimed)
-        content = describe(self.fold, clips, aimed, heard, {}, self.options.seed)
+        kept = {}
+        if report == "test":
+            kept = {clips.corpora[0]: self.quality(clips, waves)}
+        content = describe(self.fold, clips, aimed, heard, kept, self.options.seed)
         seconds = time.monotonic() - started
         content["provenance"] = provenance(self.options.seed, seconds, self.options.command)
         content["setting"] = {"kind": setting.kind, "factors": setting.factors}
         write_json(file, content)
+
+    def quality(self, clips: Clips, waves: Sequence[np.ndarray]) -> dict[str, float]:
+        """What is left of voice, words and sound; the originals are measured once."""
+        if self._meter is None:
+            options = self.options
+            self._meter = quality_meter(self.fold, clips, options.encoder, options.seed)
+        lengths = [len(w) / len(c) for w, c in zip(waves, clips.waves, strict=True)]
+        return {**self._meter.measure(waves).metrics, "length": float(np.mean(lengths))}
 
     def aims(self, clips: Clips, data: str) -> list[str]:
         """The emotion that each recording is moved towards."""

@@ -1,12 +1,8 @@
-"""The recordings of a fold, and the judges that hear them."""
+"""The recordings of a fold, and everybody who hears them."""
 
 import argparse
-import hashlib
-import importlib.util
-import json
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +10,17 @@ import numpy as np
 import torch
 import yaml
 from diffusers import DiffusionPipeline
-from tqdm.auto import tqdm
 
 from datasets_scripts import EMOTIONS
-from evaluation.judges import (
-    SENTENCE_JUDGE,
-    SPEAKER_JUDGE,
-    JudgeConfig,
-    MelJudge,
-    split_half,
-)
+from modeling import EmotionFeatureExtractor
 from pipelines import EmotionEnhancementPipeline
+from pipelines.audio_inputs import read_recording
 from training.config import DiffusionConfig, from_dict
 from training.data import Corpora, load_corpora
-from training.state import write_json
 
-SVM = "opensmile-svm"
-# The first is left out where openSMILE is not installed.
-EMOTION_JUDGES = (SVM, "emotion-tdnn")
-# Beside the weights of a judge: what it learned, and how.
-LESSON = "learned.json"
+from .judges import EMOTION_JUDGES, Judge, Lesson, build_judges, log_mels, train_mel_judge, votes
+from .mel_judge import SENTENCE_JUDGE, SPEAKER_JUDGE, MelJudge, split_half
+from .whisper_logistic_regression import ENCODER
 
 
 @dataclass(frozen=True)
@@ -42,12 +29,13 @@ class Clips:
 
     Args:
         rows: Their places in the dataset of the fold.
-        waves: Mono `(samples,)`, float32, -1 to 1, at the enhancer's rate; empty where only the
-            rest is asked for.
+        waves: Mono `(samples,)`, float32, -1 to 1, at the fold's rate; empty where only the rest is
+            asked for.
         corpora: Name of the corpus.
         emotions: Names of `EMOTIONS`.
         speakers: Unique over corpora, as sentences are.
         sentences: What is said.
+        files: Names in the corpus.
     """
 
     rows: list[int]
@@ -56,46 +44,70 @@ class Clips:
     emotions: list[str]
     speakers: list[str]
     sentences: list[str]
+    files: list[str]
 
     def take(self, indices: Sequence[int]) -> "Clips":
         """Some of them."""
         columns = (self.rows, self.waves, self.corpora, self.emotions, self.speakers)
-        parts = ([column[i] for i in indices] for column in (*columns, self.sentences))
+        parts = ([column[i] for i in indices] for column in (*columns, self.sentences, self.files))
         return Clips(*parts)  # type: ignore[arg-type]
+
+    def lesson(self, labels: Sequence[str]) -> Lesson:
+        """What a judge learns from them."""
+        return Lesson(self.waves, self.corpora, labels, self.files)
 
 
 @dataclass
 class Fold:
-    """One trained enhancer and its people.
+    """Who trains, validates and is tested.
 
     Args:
-        name: Of the run's folder.
-        config: Settings that it was trained with.
+        name: Of the fold.
         corpora: All recordings, and who trains, validates and tests.
-        pipe: The enhancer.
+        feature_extractor: Makes log-mels; its rate is that of all waveforms.
         folder: Where what is measured of it is kept.
     """
 
     name: str
-    config: DiffusionConfig
     corpora: Corpora
-    pipe: EmotionEnhancementPipeline
+    feature_extractor: EmotionFeatureExtractor
     folder: Path
+
+
+@dataclass
+class EnhancerFold(Fold):
+    """A fold with the enhancer that was trained on it.
+
+    Args:
+        pipe: The enhancer.
+    """
+
+    pipe: EmotionEnhancementPipeline
+
+
+def judged_parser(module: str, description: str | None, output: str) -> argparse.ArgumentParser:
+    """The command line that benchmarks with judges have in common."""
+    parser = argparse.ArgumentParser(
+        f"python -m {module}", description=(description or "").split("\n")[0]
+    )
+    parser.add_argument("--output", type=Path, default=Path(output))
+    parser.add_argument("--work", type=Path, default=Path("outputs/enhancement"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--judges", nargs="+", default=EMOTION_JUDGES, choices=EMOTION_JUDGES)
+    parser.add_argument("--judge_seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--encoder", default=ENCODER, help="Hub id or folder of Whisper")
+    parser.add_argument("--limit", type=int, help="recordings of a corpus and fold, at random")
+    return parser
 
 
 def runs_parser(module: str, description: str | None, output: str) -> argparse.ArgumentParser:
     """The command line that benchmarks of trained enhancers have in common."""
-    parser = argparse.ArgumentParser(
-        f"python -m {module}", description=(description or "").split("\n")[0]
-    )
+    parser = judged_parser(module, description, output)
     parser.add_argument("--runs", nargs="+", required=True, help="folders of train_diffusion.py")
-    parser.add_argument("--work", type=Path, default=Path("outputs/enhancement"))
-    parser.add_argument("--output", type=Path, default=Path(output))
-    parser.add_argument("--seed", type=int, default=0)
     return parser
 
 
-def load_fold(run: str, work: Path) -> Fold:
+def load_fold(run: str, work: Path) -> EnhancerFold:
     """An enhancer with the corpora that it was trained and is tested on."""
     settings = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))
     config = from_dict(DiffusionConfig, settings)
@@ -106,13 +118,22 @@ def load_fold(run: str, work: Path) -> Fold:
     pipe.unet.to(memory_format=torch.channels_last)
     folder = work / Path(run).name
     folder.mkdir(parents=True, exist_ok=True)
-    return Fold(Path(run).name, config, load_corpora(config), pipe, folder)
+    return EnhancerFold(Path(run).name, load_corpora(config), pipe.feature_extractor, folder, pipe)
+
+
+def corpus_fold(corpus: str, data_dir: str | None, index: int, work: Path) -> Fold:
+    """A fold of unseen speakers of one corpus, without an enhancer."""
+    config = DiffusionConfig(corpora={corpus: data_dir}, protocol="speaker_independent", fold=index)
+    folder = work / f"{corpus}_{index}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Fold(folder.name, load_corpora(config), EmotionFeatureExtractor(), folder)
 
 
 def load_clips(fold: Fold, rows: Sequence[int]) -> Clips:
-    """Recordings of the six emotions among some rows, at the enhancer's rate."""
+    """Recordings of the six emotions among some rows, at the fold's rate."""
     clips, dataset = describe_rows(fold, rows), fold.corpora.dataset
-    waves = [fold.pipe.read(dataset[row]["audio"])[0].numpy() for row in clips.rows]
+    rate = fold.feature_extractor.sampling_rate
+    waves = [read_recording(dataset[row]["audio"], rate).numpy() for row in clips.rows]
     return replace(clips, waves=waves)
 
 
@@ -120,7 +141,8 @@ def describe_rows(fold: Fold, rows: Sequence[int]) -> Clips:
     """What is true of the recordings of the six emotions among some rows, without their sound."""
     dataset, targets = fold.corpora.dataset, fold.corpora.targets
     rows = [row for row in rows if targets[row] < len(EMOTIONS)]
-    columns = dataset.select(rows).select_columns(["corpus", "speaker", "sentence"])[:]
+    names = ["corpus", "speaker", "sentence", "file"]
+    columns = dataset.select(rows).select_columns(names)[:]
     corpora = columns["corpus"]
     return Clips(
         rows=rows,
@@ -129,74 +151,88 @@ def describe_rows(fold: Fold, rows: Sequence[int]) -> Clips:
         emotions=[EMOTIONS[targets[row]] for row in rows],
         speakers=[f"{c} {s}" for c, s in zip(corpora, columns["speaker"], strict=True)],
         sentences=[f"{c} {s}" for c, s in zip(corpora, columns["sentence"], strict=True)],
+        files=columns["file"],
+    )
+
+
+def some_clips(fold: Fold, rows: Sequence[int], limit: int | None, seed: int) -> Clips:
+    """At most `limit` recordings of each corpus, at random: files in order alternate in takes."""
+    described = describe_rows(fold, rows)
+    order = np.random.default_rng(seed).permutation(len(described.rows)).tolist()
+    chosen: list[int] = []
+    for corpus in dict.fromkeys(described.corpora):
+        chosen += [i for i in order if described.corpora[i] == corpus][:limit]
+    return load_clips(fold, [described.rows[i] for i in sorted(chosen)])
+
+
+def emotion_judges(fold: Fold, options: argparse.Namespace, training: Clips) -> dict[str, Judge]:
+    """The judges of emotion, who learn from some clips."""
+    return build_judges(
+        options.judges,
+        training.lesson(training.emotions),
+        fold.feature_extractor,
+        fold.folder / "judges",
+        options.work / "features",
+        options.judge_seeds,
+        options.encoder,
     )
 
 
 class Panel:
-    """The judges of a fold: what they hear in waveforms."""
+    """The judges of a fold: what they hear in waveforms.
 
-    def __init__(self, fold: Fold, judges: dict[str, MelJudge], svms: dict[str, Any]) -> None:
+    Args:
+        fold: Whose training speakers they know.
+        emotion: Judges of emotion.
+        identity: Judges of sentence and speaker, if any.
+    """
+
+    def __init__(
+        self, fold: Fold, emotion: Mapping[str, Judge], identity: Mapping[str, MelJudge]
+    ) -> None:
         self.fold = fold
-        self.judges = judges
-        self.svms = svms
+        self.emotion = emotion
+        self.identity = identity
 
     @classmethod
-    def of(cls, fold: Fold, seed: int) -> "Panel":
+    def of(cls, fold: Fold, options: argparse.Namespace, identity: bool = True) -> "Panel":
         """Train the judges, or load those that were trained before."""
         known = fold.corpora.fold
         training = load_clips(fold, known.train)
-        everybody = load_clips(fold, [*known.train, *known.validation, *known.test])
-        first, _ = halves(everybody, seed)
-        learners = everybody.take(first)
-        judges = {
-            "emotion-tdnn": (training, training.emotions, JudgeConfig()),
-            "sentence-tdnn": (training, training.sentences, SENTENCE_JUDGE),
-            "speaker-tdnn": (learners, learners.speakers, SPEAKER_JUDGE),
-        }
-        trained = {name: train_judge(fold, name, *job, seed) for name, job in judges.items()}
-        return cls(fold, trained, fit_svms(fold, training))
+        heard: dict[str, MelJudge] = {}
+        if identity:
+            everybody = load_clips(fold, [*known.train, *known.validation, *known.test])
+            learners = everybody.take(halves(everybody, options.seed)[0])
+            jobs = {
+                "sentence-tdnn": (training.lesson(training.sentences), SENTENCE_JUDGE),
+                "speaker-tdnn": (learners.lesson(learners.speakers), SPEAKER_JUDGE),
+            }
+            for name, (lesson, config) in jobs.items():
+                place = fold.folder / "judges" / name
+                extractor = fold.feature_extractor
+                heard[name] = train_mel_judge(lesson, extractor, place, config, options.seed)
+        return cls(fold, emotion_judges(fold, options, training), heard)
 
-    def hear(self, clips: Clips, waves: Sequence[np.ndarray], cache: Path) -> dict[str, list[str]]:
-        """What each judge says of each waveform."""
-        mels = log_mels(self.fold, waves)
+    def hear(
+        self, clips: Clips, waves: Sequence[np.ndarray], aimed: Sequence[str]
+    ) -> dict[str, list[Any]]:
+        """What each judge says of each waveform, and how sure the target is to it, 0 to 1.
+
+        The second stands under the judge's name with " on target".
+        """
         heard = {
-            name: judge.predict(mels, clips.corpora).tolist() for name, judge in self.judges.items()
+            name: judge.predict_proba(waves, clips.corpora) for name, judge in self.emotion.items()
         }
-        if self.svms:
-            features = opensmile_features(waves, self.rate, cache)
-            heard[SVM] = [
-                str(self.svms[corpus].predict(row[None])[0])
-                for corpus, row in zip(clips.corpora, features, strict=True)
-            ]
-        return heard
-
-    @property
-    def rate(self) -> int:
-        """Rate of the waveforms in Hz."""
-        return self.fold.pipe.feature_extractor.sampling_rate
-
-
-def train_judge(
-    fold: Fold, name: str, clips: Clips, labels: Sequence[str], config: JudgeConfig, seed: int
-) -> MelJudge:
-    """A judge, or the one that learned the same before: recordings, labels, settings and seed."""
-    folder = fold.folder / "judges" / name
-    files = fold.corpora.dataset.select(clips.rows)["file"]
-    learned = {
-        "seed": seed,
-        "sampling_rate": fold.pipe.feature_extractor.sampling_rate,
-        "config": asdict(config),
-        "recordings": list(zip(clips.corpora, files, labels, strict=True)),
-    }
-    # As JSON gives it back: lists for tuples.
-    learned = json.loads(json.dumps(learned))
-    lesson = folder / LESSON
-    if not lesson.exists() or json.loads(lesson.read_text(encoding="utf-8")) != learned:
-        lesson.unlink(missing_ok=True)
-        mels = log_mels(fold, clips.waves)
-        MelJudge.fit(mels, labels, seed=seed, groups=clips.corpora, config=config).save(folder)
-        write_json(lesson, learned)
-    return MelJudge.load(folder)
+        said: dict[str, list[Any]] = dict(votes(heard))
+        targets = [EMOTIONS.index(name) for name in aimed]
+        for name, rows in heard.items():
+            on_target = rows[np.arange(len(rows)), targets]
+            said[f"{name} on target"] = np.round(on_target, 4).tolist()
+        if self.identity:
+            mels = log_mels(self.fold.feature_extractor, waves)
+            for name, judge in self.identity.items():
+                said[name] = judge.predict(mels, clips.corpora).tolist()
+        return said
 
 
 def halves(clips: Clips, seed: int) -> tuple[Any, Any]:
@@ -204,57 +240,10 @@ def halves(clips: Clips, seed: int) -> tuple[Any, Any]:
     return split_half(clips.speakers, clips.sentences, clips.emotions, seed)
 
 
-def log_mels(fold: Fold, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Log-mels `(frames, n_mels)`, not normalised."""
-    extractor = fold.pipe.feature_extractor
-    mels = []
-    for wave in waves:
-        features = extractor(wave, padding=False, truncation=False)["input_features"][0]
-        mels.append(extractor.denormalize(torch.from_numpy(features)).numpy())
-    return mels
-
-
-def fit_svms(fold: Fold, training: Clips) -> dict[str, Any]:
-    """The baseline's SVM for each corpus, on waveforms at the enhancer's rate."""
-    if importlib.util.find_spec("opensmile") is None:
-        print("openSMILE is not installed: one judge fewer ([baselines])", file=sys.stderr)
-        return {}
-    from .opensmile_svm import opensmile_svm
-
-    rate = fold.pipe.feature_extractor.sampling_rate
-    features = opensmile_features(training.waves, rate, fold.folder / "training.npy")
-    svms = {}
-    for corpus in dict.fromkeys(training.corpora):
-        own = [i for i, name in enumerate(training.corpora) if name == corpus]
-        labels = [training.emotions[i] for i in own]
-        svms[corpus] = opensmile_svm().build().fit(features[own], labels)
-    return svms
-
-
-def opensmile_features(waves: Sequence[np.ndarray], rate: int, cache: Path) -> np.ndarray:
-    """ComParE 2016 functionals `(clips, 6373)`, kept in a file for the same sounds.
-
-    Raises:
-        ValueError: A waveform that is too short for the features.
-    """
-    from .opensmile_svm import opensmile_svm
-
-    baseline = opensmile_svm()
-    digest = hashlib.sha256(f"{baseline.version} {rate}".encode())
-    for wave in waves:
-        digest.update(hashlib.sha256(wave.tobytes()).digest())
-    cache = cache.with_name(f"{cache.stem}-{digest.hexdigest()[:16]}.npy")
-    if cache.exists():
-        return np.load(cache)
-    features = np.empty((len(waves), *baseline.shape[1:]), np.float32)
-    for i, wave in enumerate(tqdm(waves, desc=baseline.title, mininterval=5)):
-        features[i] = baseline.compute(wave, rate)[0]
-        if not np.isfinite(features[i]).all():
-            raise ValueError(
-                f"openSMILE has no features for waveform {i} of {len(wave) / rate:.3f} s, expected "
-                "a longer one"
-            )
-    temporary = cache.with_suffix(".tmp.npy")
-    np.save(temporary, features)
-    temporary.replace(cache)
-    return features
+def wrong_emotions(emotions: Iterable[str], seed: int) -> list[str]:
+    """For each emotion another one, drawn at random."""
+    generator = np.random.default_rng(seed)
+    return [
+        str(generator.choice([other for other in EMOTIONS if other != emotion]))
+        for emotion in emotions
+    ]

@@ -46,6 +46,7 @@ from evaluation.results import Provenance, Record
 from training.state import complete_checkpoints, write_json
 
 from .classifier_conditions import TestRecordings, hear
+from .command_line import add_corpora
 from .frame_classifier import FrameClassifier
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, then write the records and plots of what is there."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
-    corpora = dict(parse_corpus(corpus) for corpus in options.corpus)
+    corpora = dict(options.corpus)
     numbers = {protocol: count_folds(corpora, protocol) for protocol in options.protocols}
     runs = [
         FoldRun(protocol, fold, Path(options.runs) / protocol / f"fold_{fold}")
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--corpus", action="append", required=True, metavar="NAME[=FOLDER]")
+    add_corpora(parser)
     parser.add_argument(
         "--protocols", nargs="+", default=["speaker_independent"], choices=PROTOCOLS
     )
@@ -147,12 +148,6 @@ def _condition(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text
-
-
-def parse_corpus(text: str) -> tuple[str, str | None]:
-    """A corpus and its folder; it is downloaded, or synthesised, without one."""
-    name, _, folder = text.partition("=")
-    return name, folder or None
 
 
 def count_folds(corpora: dict[str, str | None], protocol: str) -> dict[str, int]:

@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from datasets_scripts import EMOTIONS
 from evaluation import Record, make_record, provenance, recognition_metrics, write_records
 
-from .panel import Clips, Fold, describe_rows, halves, load_fold, runs_parser
+from .panel import Clips, EnhancerFold, describe_rows, halves, load_fold, runs_parser
 
 TOKENS, BANDS, VECTOR = "style-tokens", "band-statistics", "emotion-embedding"
 # Inverse strength of the L2 penalty; the validation speakers choose.
@@ -50,7 +50,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def probe_fold(fold: Fold, seed: int) -> dict[str, dict[str, np.ndarray]]:
+def probe_fold(fold: EnhancerFold, seed: int) -> dict[str, dict[str, np.ndarray]]:
     """For each representation, what its probes say of the test speakers' recordings."""
     known = fold.corpora.fold
     clips = describe_rows(fold, [*known.train, *known.validation, *known.test])
@@ -59,7 +59,7 @@ def probe_fold(fold: Fold, seed: int) -> dict[str, dict[str, np.ndarray]]:
 
 
 @torch.no_grad()
-def represent(fold: Fold, clips: Clips) -> dict[str, np.ndarray]:
+def represent(fold: EnhancerFold, clips: Clips) -> dict[str, np.ndarray]:
     """Each recording as a vector, in three ways: `{name: (recordings, size)}`."""
     columns: dict[str, list[np.ndarray]] = {TOKENS: [], BANDS: [], VECTOR: []}
     for features in heard_features(fold, clips):
@@ -69,7 +69,7 @@ def represent(fold: Fold, clips: Clips) -> dict[str, np.ndarray]:
     return {name: np.stack(rows) for name, rows in columns.items()}
 
 
-def heard_features(fold: Fold, clips: Clips) -> Iterator[torch.Tensor]:
+def heard_features(fold: EnhancerFold, clips: Clips) -> Iterator[torch.Tensor]:
     """Z-scored log-mels `(1, frames, n_mels)`, as the pipeline makes them."""
     extractor = fold.pipe.feature_extractor
     for row, corpus in zip(clips.rows, clips.corpora, strict=True):

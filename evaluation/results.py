@@ -39,8 +39,6 @@ DATA = (
     "wrong_emotion",
     "level_matched",
     "enhanced_guessed",
-    "band_filter",
-    "class_shift",
 )
 IDENTITY = ("task", "corpus", "protocol", "system", "judge", "data", "condition")
 PROVENANCE = ("command", "commit", "seed", "versions", "hardware", "seconds", "date")

@@ -39,8 +39,6 @@ DATA_TITLES = {
     "autoencoder_only": "autoencoder only",
     "unconditional": "noised and denoised, no emotion",
     "wrong_emotion": "told a wrong emotion",
-    "band_filter": "bands moved by the class",
-    "class_shift": "bands, pitch and tempo moved by the class",
     "enhanced": "told the emotion",
     "level_matched": "told the emotion, level as before",
     "enhanced_guessed": "with the recogniser's own guess",
@@ -48,9 +46,21 @@ DATA_TITLES = {
     "generated": "generated",
 }
 # The judges of emotion together.
-PANEL = "panel"
-PANEL_TITLES = ("gain", "target heard")
-KEPT_TITLES = ("speaker", "sentence", "mel, dB", "F0, r")
+PANEL = "mean"
+PANEL_TITLES = ("gain, WA", "gain, UA", "target heard")
+GAINS = ("gain_WA", "gain_UA")
+# What a change should leave as it was; rates are shown in percent.
+KEPT_TITLES = {
+    "speaker_WA": "speaker",
+    "sentence_WA": "sentence",
+    "speaker_rank1": "speaker, Resemblyzer",
+    "speaker_similarity": "similarity",
+    "word_error_rate": "words wrong",
+    "ovrl_mos": "DNSMOS",
+    "mel_distance_db": "mel, dB",
+    "f0_correlation": "F0, r",
+}
+KEPT_RATES = ("speaker_WA", "sentence_WA", "speaker_rank1", "word_error_rate")
 
 
 def paper_records() -> list[dict[str, Any]]:
@@ -257,47 +267,49 @@ def calibration_table(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
-    """Table of what judges hear in enhanced speech, in percent.
+    """Table of what judges hear in enhanced speech, in percent: a row per corpus, method and aim.
 
-    One row a corpus and condition, and a system where there are several, which the row then names.
     Each judge of emotion has its WA with the 95 % interval; all together the gain over the original
-    and how often they hear the emotion aimed at; then how often the speaker and the sentence are
-    still named, the mean distance of mels in dB and the correlation of F0.
+    and how often they hear the emotion aimed at; then what was kept, as far as it was measured.
     """
     rows: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for record in records:
         if record["task"] in ("clarity", "preservation"):
-            key = (record["corpus"], record["data"], record["system"])
+            key = (record["corpus"], record["system"], record["data"])
             rows.setdefault(key, []).append(record)
     own = [record for row in rows.values() for record in row]
-    named = len({record["system"] for record in own}) > 1
     heard = {record["judge"] for record in own if record["task"] == "clarity"}
     judges = sorted(heard - {PANEL})
-    titles = (*(f"emotion, {judge}" for judge in judges), *PANEL_TITLES, *KEPT_TITLES)
-    header = ["corpus", "sound", *titles]
-    alignment = "|---|---|" + "---:|" * (len(header) - 2)
-    order = sorted(rows, key=_row_order)
-    lines = [_enhancement_row(*rows[key], judges=judges, named=named) for key in order]
-    return "\n".join([_join(header), alignment, *lines])
+    measured = {
+        name for record in own if record["task"] == "preservation" for name in record["metrics"]
+    }
+    kept = [name for name in KEPT_TITLES if name in measured]
+    titles = [f"emotion, {judge}" for judge in judges]
+    titles += [*PANEL_TITLES, *(KEPT_TITLES[name] for name in kept)]
+    lines = [
+        _enhancement_row(*rows[key], judges=judges, kept=kept)
+        for key in sorted(rows, key=_row_order)
+    ]
+    return _table(["corpus", "method", "sound"], titles, lines)
 
 
 def _enhancement_row(
-    *records: Mapping[str, Any], judges: Sequence[str], named: bool = False
+    *records: Mapping[str, Any], judges: Sequence[str], kept: Sequence[str]
 ) -> str:
     heard = {r["judge"]: r["metrics"] for r in records if r["task"] == "clarity"}
-    kept: Mapping[str, Any] = next(
+    measured: Mapping[str, Any] = next(
         (r["metrics"] for r in records if r["task"] == "preservation"), {}
     )
     panel = heard.get(PANEL, {})
     corpus, data = records[0]["corpus"], records[0]["data"]
     cells = [
         CORPUS_TITLES.get(corpus, corpus),
-        DATA_TITLES[data] + (f", {records[0]['system']}" if named else ""),
+        records[0]["system"],
+        DATA_TITLES[data],
         *(_judged(heard.get(judge, {})) for judge in judges),
-        _format_gain(panel) if data != "original" else "",
+        *("" if data == "original" else _format_gain(panel, name) for name in GAINS),
         format_rate(panel, "target_WA"),
-        *(format_rate(kept, name) for name in ("speaker_WA", "sentence_WA")),
-        *(f"{kept[m]:.2f}" if m in kept else "" for m in ("mel_distance_db", "f0_correlation")),
+        *(_format_kept(measured, name) for name in kept),
     ]
     return _join(cells)
 
@@ -306,27 +318,33 @@ def _judged(metrics: Mapping[str, Any]) -> str:
     return format_rate(metrics, "WA") + remarks(metrics)
 
 
+def _format_kept(metrics: Mapping[str, Any], name: str) -> str:
+    if name in KEPT_RATES:
+        return format_rate(metrics, name)
+    return f"{metrics[name]:.2f}" if name in metrics else ""
+
+
 def clarity_folds_table(records: Iterable[Mapping[str, Any]]) -> str:
     """Table of what all judges of emotion together hear of every fold, WA in percent."""
     panels = [r for r in records if r["task"] == "clarity" and r["judge"] == PANEL]
-    rows: dict[tuple[str, int], dict[str, str]] = {}
+    rows: dict[tuple[str, str, int], dict[str, str]] = {}
     for record in panels:
         for index, fold in enumerate(record["per_fold"]):
-            row = rows.setdefault((record["corpus"], index), {})
+            row = rows.setdefault((record["corpus"], record["system"], index), {})
             row[record["data"]] = f"{100 * fold['WA']:.1f}"
     data = [name for name in DATA_TITLES if any(name in row for row in rows.values())]
-    header = _join(["corpus", "fold", *(DATA_TITLES[name] for name in data)])
     lines = [
-        _join([CORPUS_TITLES.get(corpus, corpus), str(index), *(row.get(d, "") for d in data)])
-        for (corpus, index), row in rows.items()
+        _join([CORPUS_TITLES.get(corpus, corpus), system, str(index), *_in_order(row, data)])
+        for (corpus, system, index), row in rows.items()
     ]
-    return "\n".join([header, "|---|---:|" + "---:|" * len(data), *lines])
+    titles = ["fold", *(DATA_TITLES[name] for name in data)]
+    return _table(["corpus", "method"], titles, lines)
 
 
-def _format_gain(metrics: Mapping[str, Any]) -> str:
-    if "gain" not in metrics:
+def _format_gain(metrics: Mapping[str, Any], name: str) -> str:
+    if name not in metrics:
         return ""
-    gain, low, high = (100 * value for value in (metrics["gain"], *metrics["gain_ci95"]))
+    gain, low, high = (100 * value for value in (metrics[name], *metrics[f"{name}_ci95"]))
     return f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
@@ -348,7 +366,7 @@ def style_table(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _row_order(key: tuple[str, str, str]) -> tuple[int, str, int, str]:
-    corpora, (corpus, data, system) = list(CORPUS_TITLES), key
+    corpora, (corpus, system, data) = list(CORPUS_TITLES), key
     place = corpora.index(corpus) if corpus in corpora else len(corpora)
     return place, corpus, list(DATA_TITLES).index(data), system
 

@@ -11,12 +11,14 @@ from .modeling_emotion_resnet import (
     EmotionResNetForAudioClassification,
     EmotionResNetOutput,
 )
+from .modeling_emotion_shift import EmotionShift
 from .modeling_emotion_transformer import (
     EmotionTransformerForAudioClassification,
     EmotionTransformerOutput,
 )
 from .modeling_mel_vocoder import MelVocoder, load_hifigan
 from .modeling_style_encoder import StyleEncoder
+from .prosody import Prosody, extract_prosody
 
 for config, feature_extractor, model in (
     (EmotionResNetConfig, EmotionFeatureExtractor, EmotionResNetForAudioClassification),
@@ -36,11 +38,14 @@ __all__ = [
     "EmotionResNetConfig",
     "EmotionResNetForAudioClassification",
     "EmotionResNetOutput",
+    "EmotionShift",
     "EmotionTransformerConfig",
     "EmotionTransformerFeatureExtractor",
     "EmotionTransformerForAudioClassification",
     "EmotionTransformerOutput",
     "MelVocoder",
+    "Prosody",
     "StyleEncoder",
+    "extract_prosody",
     "load_hifigan",
 ]

@@ -1,4 +1,4 @@
-"""Waveforms from log-mel spectrograms: Griffin-Lim, filtering of the source, or a HiFi-GAN."""
+"""Waveforms from log-mel spectrograms: Griffin-Lim, a HiFi-GAN, or the source filtered or moved."""
 
 import logging
 from collections.abc import Callable
@@ -14,7 +14,10 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import FastSpeech2ConformerHifiGan, PretrainedConfig, SpeechT5HifiGan
 
-METHODS = ("griffin_lim", "source_filter", "hifigan")
+from .prosody import Prosody, extract_prosody
+from .psola import psola, time_map
+
+METHODS = ("griffin_lim", "source_filter", "psola", "hifigan")
 # Beyond this a filter only lifts noise, or removes what nobody hears any more.
 MAX_GAIN_DB = 40.0
 # Clips at full scale stay below 4; the limit keeps the exponential of a wild log-mel finite.
@@ -66,6 +69,7 @@ class MelVocoder(ModelMixin, ConfigMixin):
 
     * `griffin_lim` obeys the log-mel most closely, with a source or without;
     * `filter_source` keeps all of the source that the log-mel does not contradict;
+    * `psola` does so after it has moved the source's pitch and tempo;
     * `hifigan` sounds as natural as the weights that somebody else trained.
 
     Args:
@@ -108,32 +112,45 @@ class MelVocoder(ModelMixin, ConfigMixin):
         method: str = "griffin_lim",
         hifigan: FastSpeech2ConformerHifiGan | SpeechT5HifiGan | None = None,
         generator: torch.Generator | None = None,
+        pitch_factor: np.ndarray | float | None = None,
+        tempo_factor: np.ndarray | float | None = None,
+        prosody: Prosody | None = None,
     ) -> torch.Tensor:
         """A waveform by any method, scaled down as a whole where its peak would exceed 1.
 
         Args:
             log_mel: `(frames, num_mel_bins)`, natural logarithms of mel magnitudes.
-            waveform: The source `(samples,)` at `sampling_rate`, of as many frames; only
-                `"source_filter"` must have it.
-            method: One of `"griffin_lim"`, `"source_filter"` and `"hifigan"`.
+            waveform: The source `(samples,)` at `sampling_rate`, of as many frames;
+                `"source_filter"` and `"psola"` must have it.
+            method: One of `"griffin_lim"`, `"source_filter"`, `"psola"` and `"hifigan"`.
             hifigan: The model that `"hifigan"` needs.
             generator: Of the random phases of Griffin-Lim, for a result that can be repeated.
+            pitch_factor: For `"psola"`, see there.
+            tempo_factor: For `"psola"`.
+            prosody: For `"psola"`.
 
         Returns:
             Samples `(samples,)`, float32, finite, -1 to 1, at the level that the log-mel asks for;
-            as many as the source has, `(frames - 1) * hop_length` without a source.
+            as many as the source has (and the tempo asks for), `(frames - 1) * hop_length` without
+            a source.
 
         Raises:
-            ValueError: An unknown method; no waveform for `"source_filter"`; a log-mel or waveform
-                of an impossible shape, with NaN or infinity, or of different lengths.
+            ValueError: An unknown method, or contours for another than `"psola"`; no waveform for
+                `"source_filter"` or `"psola"`; a log-mel or waveform of an impossible shape, with
+                NaN or infinity, or of different lengths; factors out of range.
             TypeError: `"hifigan"` with no or another model.
         """
         if method not in METHODS:
             raise ValueError(f"Bad method {method!r}, expected one of {list(METHODS)}")
-        if method == "source_filter":
+        moves = {"pitch_factor": pitch_factor, "tempo_factor": tempo_factor, "prosody": prosody}
+        given = {name: move for name, move in moves.items() if move is not None}
+        if given and method != "psola":
+            raise ValueError(f"Got {sorted(given)} for method {method!r}, expected 'psola'")
+        if method in ("source_filter", "psola"):
             if waveform is None:
-                raise ValueError("Bad waveform None, expected the source of method 'source_filter'")
-            samples = self.filter_source(log_mel, waveform)
+                raise ValueError(f"Bad waveform None, expected the source of method {method!r}")
+            moved = self.psola if method == "psola" else self.filter_source
+            samples = moved(log_mel, waveform, **given)
         elif method == "hifigan":
             if waveform is not None:
                 waveform = self._checked_waveform(waveform, len(log_mel))
@@ -197,6 +214,46 @@ class MelVocoder(ModelMixin, ConfigMixin):
         spectrum = self._stft(waveform)
         log_gain = self._limited_gain(log_mel, self._log_mel(spectrum.abs()))
         return self._istft(spectrum * self._to_bins(log_gain).exp(), len(waveform))
+
+    @_in_full_precision
+    def psola(
+        self,
+        log_mel: torch.Tensor,
+        waveform: torch.Tensor,
+        pitch_factor: np.ndarray | float = 1.0,
+        tempo_factor: np.ndarray | float = 1.0,
+        prosody: Prosody | None = None,
+    ) -> torch.Tensor:
+        """The source with its pitch and tempo moved, then filtered as `filter_source` would.
+
+        Moving is `psola.psola`'s, of the recording's own waveform. Gains are those from the
+        source's own log-mel to this one; they follow the tempo.
+
+        Args:
+            log_mel: `(frames, num_mel_bins)`, on the source's frames.
+            waveform: The source `(samples,)`.
+            pitch_factor: What F0 is multiplied with, 0.5 to 2: a number, or one a frame.
+            tempo_factor: How much faster it gets, 0.5 to 2: a number, or one a frame.
+            prosody: Of the source, if it is known.
+
+        Returns:
+            Samples, as many as the tempo asks for; the source itself where the log-mel is its own
+            and all factors are 1.
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        log_mel = self._checked_log_mel(log_mel)
+        waveform = self._checked_waveform(waveform, len(log_mel))
+        rate, hop = self.config.sampling_rate, self.config.hop_length
+        log_gain = self._limited_gain(log_mel, self._log_mel(self._stft(waveform).abs()))
+        source = waveform.cpu().numpy()
+        prosody = prosody or extract_prosody(source, rate, hop)
+        moved = torch.from_numpy(psola(source, rate, prosody, pitch_factor, tempo_factor, hop))
+        positions = torch.from_numpy(time_map(tempo_factor, len(source), hop))
+        spectrum = self._stft(moved.to(self.device))
+        gain = self._to_bins(_interpolate(log_gain, positions)).exp()
+        return self._istft(spectrum * gain, len(moved))
 
     @_in_full_precision
     def hifigan(

@@ -122,12 +122,14 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         classifier: The recogniser, which names the emotion when nobody does.
         feature_extractor: `EmotionFeatureExtractor` with the statistics of training speakers.
         vocoder: `MelVocoder`.
+        shift: `EmotionShift` fitted on training speakers, or None: `method="shift"` needs it.
 
     Raises:
         ValueError: The recogniser and the emotion encoder have other labels.
     """
 
     model_cpu_offload_seq = "classifier->style_encoder->emotion_encoder->unet->vae->vocoder"
+    _optional_components = ["shift"]  # noqa: RUF012 (a diffusers name)
 
     def __init__(
         self,
@@ -139,6 +141,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         classifier: Any,
         feature_extractor: Any,
         vocoder: Any,
+        shift: Any = None,
     ) -> None:
         super().__init__()
         labels = [classifier.config.id2label[i] for i in range(classifier.config.num_labels)]
@@ -156,6 +159,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             classifier=classifier,
             feature_extractor=feature_extractor,
             vocoder=vocoder,
+            shift=shift,
         )
 
     @property
@@ -189,6 +193,8 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         output_type: str = "wav",
         generator: torch.Generator | list[torch.Generator] | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
+        method: str = "diffusion",
+        source_emotion: str | Sequence[str | None] | None = None,
     ) -> EmotionEnhancementOutput:
         r"""Enhance the emotion of recordings, or convert them to another one.
 
@@ -222,12 +228,18 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             reference_corpus: Whose statistics to normalise the references with, one for all or one
                 per reference. When not given, `corpus` where that is one for all, otherwise those
                 of recordings of unknown origin.
-            vocoder: `"griffin_lim"`, `"source_filter"` or `"hifigan"`.
+            vocoder: `"griffin_lim"`, `"source_filter"`, `"psola"` or `"hifigan"`.
             hifigan: Vocoder model for `"hifigan"`.
             output_type: `"wav"`, or `"mel"` for spectrograms only.
             generator: Source of the noise; a list has one per recording.
             callback_on_step_end: Called with `(pipeline, step, timestep, {"latents": ...})` after
                 each step; may return a dictionary with other latents.
+            method: `"diffusion"`, or `"shift"`: bands, pitch and tempo of the recording's own
+                waveform are moved by the mean effect of the emotion on training speakers, times
+                `intensity`, at the level that it had. That takes no network, and listens to none
+                of the other settings.
+            source_emotion: What recordings carry now, for `"shift"`; what the recogniser hears when
+                not given. Another one than the target is converted: its effect is taken away.
 
         Raises:
             ValueError: An unknown emotion, corpus, vocoder or option, numbers out of range or of
@@ -247,10 +259,13 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             callback_on_step_end,
         )
         others = {"vocoder": vocoder, "hifigan": hifigan, "output_type": output_type}
-        check_settings(self.scheduler, **vars(settings), **others)
+        check_settings(self.scheduler, **vars(settings), **others, method=method)
+        if method == "shift" and self.shift is None:
+            raise ValueError("Bad method 'shift', expected 'diffusion': the model holds no shift")
         entries = self._entries(audio, sampling_rate)
         given = self._names(emotion, len(entries), "emotions")
         corpora = self._names(corpus, len(entries), "corpora")
+        carried = self._names(source_emotion, len(entries), "emotions")
         generators = generators_each(generator, len(entries))
         references: list[Entry] = []
         if reference is not None:
@@ -262,10 +277,11 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         features = [self._features(w, c) for w, c in zip(waves, corpora, strict=True)]
         their_waves = self._read(references, sampling_rate)
         theirs = [self._features(w, c) for w, c in zip(their_waves, their_corpora, strict=True)]
-        emotions = [
-            self._recognise(x) if name is None else name
-            for name, x in zip(given, features, strict=True)
-        ]
+        emotions = self._fill_in(given, features)
+        if method == "shift":
+            return self._shifted(
+                waves, features, corpora, emotions, carried, intensity, output_type
+            )
         sources = [self._log_mel(x, c) for x, c in zip(features, corpora, strict=True)]
         styles = [self._encode_style(x) for x in theirs or features]
         styles *= len(features) // len(styles)
@@ -445,6 +461,39 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         features = features[None, :longest].to(self._execution_device, self.classifier.dtype)
         logits = self.classifier(features).logits
         return self.classifier.config.id2label[int(logits.argmax())]
+
+    def _fill_in(self, names: Sequence[str | None], features: Sequence[torch.Tensor]) -> list[str]:
+        """Emotions as given, or as the recogniser hears them."""
+        pairs = zip(names, features, strict=True)
+        return [self._recognise(x) if name is None else name for name, x in pairs]
+
+    def _shifted(
+        self,
+        waves: Sequence[torch.Tensor],
+        features: Sequence[torch.Tensor],
+        corpora: Sequence[str | None],
+        emotions: list[str],
+        carried: Sequence[str | None],
+        intensity: float,
+        output_type: str,
+    ) -> EmotionEnhancementOutput:
+        """Recordings moved by the mean effects of emotions."""
+        audios = []
+        sources = self._fill_in(carried, features)
+        for wave, x, corpus, emotion, source in zip(
+            waves, features, corpora, emotions, sources, strict=True
+        ):
+            factors = tuple(intensity * f for f in self.shift.factors(emotion, source))
+            log_mel = self._log_mel(x, corpus)
+            sound = self.shift.apply(
+                wave.numpy(), log_mel, self.vocoder, emotion, source, corpus, factors
+            )
+            audios.append(sound)
+        log_mels = [self._log_mel(self._features(torch.from_numpy(a), None), None) for a in audios]
+        rate = self.feature_extractor.sampling_rate
+        return EmotionEnhancementOutput(
+            audios if output_type == "wav" else [], log_mels, emotions, rate
+        )
 
     def _encode_style(self, features: torch.Tensor) -> torch.Tensor:
         longest = self.feature_extractor.max_frames

@@ -15,7 +15,8 @@ CHOICES = {
     "injection": ("noise", "inversion"),
     "anchor": ("source", "no_emotion"),
     "output_type": ("wav", "mel"),
-    "vocoder": ("griffin_lim", "source_filter", "hifigan"),
+    "method": ("diffusion", "shift"),
+    "vocoder": ("griffin_lim", "source_filter", "psola", "hifigan"),
 }
 NUMBERS = {"strength": (0, 1), "guidance_scale": (0, None), "intensity": (0, None)}
 COUNTS = ("num_inference_steps", "num_noises")

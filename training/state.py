@@ -155,9 +155,14 @@ def complete_checkpoints(run_dir: Path) -> list[Path]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON under a temporary name and move it."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text under a temporary name and move it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
