@@ -376,7 +376,8 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
         index["_class_name"] = [Path(inspect.getfile(type(self))).stem, type(self).__name__]
         _copy_code(type(self), folder)
-        for name, component in self.components.items():
+        held = {name: part for name, part in self.components.items() if part is not None}
+        for name, component in held.items():
             if type(component).__module__.split(".")[0] not in LIBRARIES:
                 index[name] = [
                     Path(inspect.getfile(type(component))).stem,

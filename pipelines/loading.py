@@ -33,7 +33,11 @@ def load_enhancer(
     if trust_remote_code:
         return DiffusionPipeline.from_pretrained(name, revision=revision, trust_remote_code=True)
     index = DiffusionPipeline.load_config(name, revision=revision)
-    entries = {key: entry for key, entry in index.items() if not key.startswith("_")}
+    entries = {
+        key: entry
+        for key, entry in index.items()
+        if not key.startswith("_") and entry[0] is not None
+    }
     kinds = {key: _known_class(entry[0], entry[1], str(name)) for key, entry in entries.items()}
     parts = {key: _load(kind, name, key, revision) for key, kind in kinds.items()}
     return EmotionEnhancementPipeline(**parts)

@@ -10,6 +10,7 @@ from modeling import (
     EmotionFeatureExtractor,
     EmotionResNetConfig,
     EmotionResNetForAudioClassification,
+    EmotionShift,
     MelVocoder,
     StyleEncoder,
 )
@@ -38,6 +39,7 @@ def get_dummy_components():
         "classifier": randomize(EmotionResNetForAudioClassification(config)).eval(),
         "feature_extractor": make_extractor(),
         "vocoder": MelVocoder(num_iterations=4),
+        "shift": make_shift(),
     }
 
 
@@ -91,3 +93,15 @@ def make_extractor():
     extractor.set_statistics(np.linspace(-6, -4, 80), np.linspace(1, 2, 80), corpus="emodb")
     extractor.set_statistics(-2.0, 1.5, corpus="ravdess")
     return extractor
+
+
+def make_shift():
+    """Anger is higher, faster and brighter, sadness the opposite, in both corpora."""
+    shift = EmotionShift(EMOTIONS, ["emodb", "ravdess"])
+    for emotion, sign in (("anger", 1), ("sadness", -1)):
+        place = EMOTIONS.index(emotion)
+        shift.pitch[:, place] = 0.3 * sign
+        shift.pitch_range[:, place] = 0.2 * sign
+        shift.duration[:, place] = -0.2 * sign
+        shift.bands[:, place] = torch.linspace(-0.5, 0.5, 80) * sign
+    return shift

@@ -209,8 +209,8 @@ def test_enrolment_brings_candidates_and_must_hold_no_original(originals, names)
     )
     assert quality.metrics["speaker_rank1"] == 1
     assert quality.metrics["speaker_similarity"] > quality.metrics["speaker_similarity_other"]
+    with_original = enrolment | {"low": originals[:1]}
     with pytest.raises(ValueError, match="Bad enrolment of 'low' with an original"):
-        with_original = enrolment | {"low": originals[:1]}
         QualityMeter(originals, RATE, speakers=names, enrolment=with_original, sound=False)
     with pytest.raises(ValueError, match="Bad speaker 'third'"):
         QualityMeter(one_each, RATE, speakers=["low", "third"], enrolment=enrolment, sound=False)

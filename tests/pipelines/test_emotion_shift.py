@@ -1,0 +1,110 @@
+"""`method="shift"`: recordings moved by the mean effect of an emotion."""
+
+import numpy as np
+import pytest
+import soundfile
+from diffusers import DiffusionPipeline
+from toy_enhancer import get_dummy_components
+
+from modeling import extract_prosody
+from pipelines import EmotionEnhancementPipeline, load_enhancer
+
+RATE = 22_025
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return EmotionEnhancementPipeline(**get_dummy_components())
+
+
+@pytest.fixture(scope="module")
+def vowel():
+    time = np.arange(RATE) / RATE
+    melody = 150 * (1 + 0.1 * np.sin(2 * np.pi * 2 * time))
+    phase = 2 * np.pi * np.cumsum(melody) / RATE
+    return (0.02 * sum(np.cos(k * phase) for k in range(1, 20))).astype(np.float32)
+
+
+def pitch_of(sound):
+    prosody = extract_prosody(sound, RATE)
+    return prosody.log_f0[prosody.voiced]
+
+
+def shift(pipe, sound, **settings):
+    return pipe(sound, RATE, corpus="emodb", method="shift", **settings).audios[0]
+
+
+def test_an_emotion_is_made_clearer_by_its_mean_effect(pipe, vowel):
+    angrier = shift(pipe, vowel, emotion="anger", source_emotion="anger")
+    moved, before = pitch_of(angrier), pitch_of(vowel)
+    assert np.median(moved) - np.median(before) == pytest.approx(0.7 * 0.3, abs=0.02)
+    assert moved.std() > 1.05 * before.std()
+    assert len(angrier) / len(vowel) == pytest.approx(np.exp(-0.7 * 0.2), rel=0.01)
+
+
+def test_converting_takes_the_source_emotion_away(pipe, vowel):
+    sad = shift(pipe, vowel, emotion="sadness", source_emotion="anger")
+    assert np.median(pitch_of(sad)) - np.median(pitch_of(vowel)) == pytest.approx(-0.69, abs=0.03)
+    assert len(sad) / len(vowel) == pytest.approx(np.exp(1.5 * 0.4), rel=0.01)
+
+
+def test_intensity_says_how_far_and_nothing_leaves_the_recording(pipe, vowel):
+    once, half = (
+        np.median(
+            pitch_of(shift(pipe, vowel, emotion="anger", source_emotion="anger", intensity=i))
+        )
+        for i in (1.0, 0.5)
+    )
+    before = np.median(pitch_of(vowel))
+    assert half - before == pytest.approx((once - before) / 2, abs=0.02)
+    for settings in ({"emotion": "anger", "intensity": 0.0}, {"emotion": "fear"}):
+        same = shift(pipe, vowel, **{"source_emotion": settings["emotion"], **settings})
+        np.testing.assert_allclose(same, vowel, atol=1e-4)
+
+
+def test_the_level_stays(pipe, vowel):
+    angrier = shift(pipe, vowel, emotion="anger", source_emotion="neutral")
+    assert np.sqrt(np.mean(angrier**2)) == pytest.approx(np.sqrt(np.mean(vowel**2)), rel=1e-3)
+
+
+def test_what_the_classifier_hears_stands_in_for_what_is_not_said(pipe, vowel):
+    output = pipe([vowel, vowel], RATE, method="shift", emotion=["anger", None])
+    assert output.emotions[0] == "anger"
+    assert output.emotions[1] in pipe.emotions
+    assert [len(log_mel) for log_mel in output.log_mels] == [
+        len(audio) // 256 + 1 for audio in output.audios
+    ]
+    # An unknown room takes the mean of both corpora.
+    assert len(output.audios[0]) > 0
+
+
+def test_a_saved_shift_moves_alike(pipe, vowel, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    settings = {"emotion": "anger", "source_emotion": "neutral"}
+    before = shift(pipe, vowel, **settings)
+    loaded = DiffusionPipeline.from_pretrained(tmp_path, trust_remote_code=True)
+    np.testing.assert_allclose(shift(loaded, vowel, **settings), before, atol=1e-5)
+    np.testing.assert_allclose(shift(load_enhancer(tmp_path), vowel, **settings), before, atol=1e-5)
+
+
+def test_a_model_without_a_shift_says_so(vowel, tmp_path):
+    parts = {**get_dummy_components(), "shift": None}
+    EmotionEnhancementPipeline(**parts).save_pretrained(tmp_path)
+    for loaded in (
+        DiffusionPipeline.from_pretrained(tmp_path, trust_remote_code=True),
+        load_enhancer(tmp_path),
+    ):
+        with pytest.raises(ValueError, match="Bad method 'shift', expected 'diffusion'"):
+            shift(loaded, vowel, emotion="anger")
+
+
+def test_what_cannot_be_is_refused(pipe, vowel, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"Bad method 'x', expected one of \['diffusion', 'shift'\]"
+    ):
+        pipe(vowel, RATE, method="x")
+    with pytest.raises(ValueError, match="Bad emotion 'rage'"):
+        shift(pipe, vowel, emotion="anger", source_emotion="rage")
+    soundfile.write(tmp_path / "short.wav", vowel[:40], RATE)
+    output = pipe(str(tmp_path / "short.wav"), method="shift", emotion="anger", output_type="mel")
+    assert output.audios == []
