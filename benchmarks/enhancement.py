@@ -84,6 +84,7 @@ KEPT = 0.95
 class Settings:
     """How the enhancer is used."""
 
+    method: str
     strength: float
     guidance_scale: float
     intensity: float

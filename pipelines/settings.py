@@ -6,6 +6,7 @@ import inspect
 from .emotion_enhancement import EmotionEnhancementPipeline
 
 ENHANCEMENT_SETTINGS = (
+    "method",
     "strength",
     "guidance_scale",
     "intensity",

@@ -59,7 +59,11 @@ def test_all_conditions_are_judged_and_shown(measured):
     table = enhancement_table(records)
     assert table.count("\n") == 1 + len(enhancement.CONDITIONS)
     assert "told a wrong emotion" in table
-    assert render_table("clarity_folds", records).splitlines()[2].startswith("| Toy emotions | 0 |")
+    assert (
+        render_table("clarity_folds", records)
+        .splitlines()[2]
+        .startswith("| Toy emotions | emotion-enhancer | 0 |")
+    )
 
 
 def test_recordings_are_untouched_and_networks_of_noise_are_not(measured):
