@@ -130,7 +130,9 @@ def condition_records(
         )
     )
     kept = identity(join(tables)) | mean_preservation(reports, corpus)
-    return [*records, make_record(task="preservation", judge=None, metrics=kept, **common)]
+    if kept:
+        records.append(make_record(task="preservation", judge=None, metrics=kept, **common))
+    return records
 
 
 def mean_preservation(reports: Sequence[Mapping[str, Any]], corpus: str) -> dict[str, float]:

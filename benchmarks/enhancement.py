@@ -41,6 +41,7 @@ from evaluation import (
     write_records,
 )
 from evaluation.preservation import preservation_metrics
+from evaluation.tables import ENHANCER
 from modeling.modeling_emotion_shift import match_level
 from pipelines import (
     ENHANCEMENT_SETTINGS,
@@ -65,7 +66,6 @@ from .panel import (
     wrong_emotions,
 )
 
-SYSTEM = "emotion-enhancer"
 CONDITIONS = (
     "original",
     "vocoder_only",
@@ -283,7 +283,7 @@ def collect(folders: Sequence[Path]) -> list[Record]:
     for condition in CONDITIONS:
         reports = read_reports(folders, condition)
         for corpus in dict.fromkeys(c for r in reports for c in r["clips"]["corpus"]):
-            records += condition_records(SYSTEM, condition, corpus, reports, originals)
+            records += condition_records(ENHANCER, condition, corpus, reports, originals)
     return records
 
 

@@ -78,7 +78,8 @@ def quality_metrics(
 class QualityMeter:
     """Measures any number of enhanced versions of the same originals, which are measured once.
 
-    The voice is measured where `speakers` are given, the words where `transcripts` are. What exceeds full scale is clipped, as it would be in a file.
+    The voice is measured where `speakers` are given, the words where `transcripts` are. What
+    exceeds full scale is clipped, as it would be in a file.
 
     Args:
         originals: Recordings, `(samples,)` each, floating point, full scale at -1 and 1.

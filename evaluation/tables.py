@@ -45,6 +45,8 @@ DATA_TITLES = {
     "converted": "told another emotion",
     "generated": "generated",
 }
+# The trained enhancer, whatever else moves recordings.
+ENHANCER = "emotion-enhancer"
 # The judges of emotion together.
 PANEL = "mean"
 PANEL_TITLES = ("gain, WA", "gain, UA", "target heard")
@@ -371,13 +373,23 @@ def _row_order(key: tuple[str, str, str]) -> tuple[int, str, int, str]:
     return place, corpus, list(DATA_TITLES).index(data), system
 
 
+def _of_enhancer(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [record for record in records if record["system"] == ENHANCER]
+
+
+def controls_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """`enhancement_table` of what moves recordings without a network."""
+    return enhancement_table(record for record in records if record["system"] != ENHANCER)
+
+
 TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
     "recognition": lambda records: markdown_table(records, paper_records()),
     "folds": folds_table,
     "robustness": robustness_table,
     "calibration": calibration_table,
-    "enhancement": enhancement_table,
-    "clarity_folds": clarity_folds_table,
+    "enhancement": lambda records: enhancement_table(_of_enhancer(records)),
+    "controls": controls_table,
+    "clarity_folds": lambda records: clarity_folds_table(_of_enhancer(records)),
     "style": style_table,
 }
 
