@@ -37,7 +37,7 @@ import torch
 from tqdm.auto import tqdm
 
 from datasets_scripts import EMOTIONS, load_corpus, protocol_folds
-from evaluation import Record, provenance, write_records
+from evaluation import Record, plot_pitch, provenance, write_records
 from evaluation.quality import QualityMeter
 from evaluation.tables import PANEL
 from modeling import EmotionShift, MelVocoder, Prosody, extract_prosody
@@ -137,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for index in indices:
             bench.measure(index, chosen)
         write_records(options.output, collect(corpus, indices, options))
+        if options.plots:
+            bench.draw(indices[0], chosen)
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -149,6 +151,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--choose_limit", type=int, default=24)
     parser.add_argument("--own_factors", type=float, nargs="+", default=[0.4, 0.7, 1.0])
     parser.add_argument("--other_factors", type=float, nargs="+", default=[1.0, 1.5, 2.0])
+    parser.add_argument(
+        "--plots", type=Path, help="folder of pictures of the first fold's recordings"
+    )
     parser.add_argument(
         "--classifiers",
         help="pattern of folders of classifiers, '{}' for the fold, whose labels are predicted",
@@ -233,6 +238,30 @@ class Bench:
             )
             stage.listen(rows, self.options.limit, "test", condition.data, setting)
 
+    def draw(self, index: int, chosen: Mapping[str, Setting]) -> None:
+        """The first recording of each emotion, made clearer, and moved to another emotion."""
+        stage = Stage(self.corpus, self.data_dir, index, self.options)
+        clips = some_clips(stage.fold, stage.fold.corpora.fold.test, None, self.options.seed)
+        firsts = clips.take([clips.emotions.index(e) for e in EMOTIONS if e in clips.emotions])
+        versions: list[tuple[str, list[np.ndarray], list[str]]] = [
+            ("recorded", firsts.waves, firsts.emotions)
+        ]
+        for data in ("enhanced", "converted"):
+            aimed = stage.aims(firsts, data)
+            moved = stage.move(firsts, aimed, data, chosen[f"{CLASS_SHIFT}_{data}"])
+            versions.append((data, moved, aimed))
+        sounds = {
+            emotion: [
+                (
+                    data if data != "converted" else f"converted to {aimed[i]}",
+                    *stage.picture(waves[i]),
+                )
+                for data, waves, aimed in versions
+            ]
+            for i, emotion in enumerate(firsts.emotions)
+        }
+        plot_pitch(sounds, self.options.plots / f"class_shift_{stage.fold.name}.png")
+
 
 class Stage:
     """One fold: its shifts, its judges and its recordings, made when they are needed."""
@@ -278,6 +307,12 @@ class Stage:
             temporary.replace(file)
         with np.load(file) as kept:
             return Prosody(**kept)
+
+    def picture(self, wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log-mels and F0 in Hz, NaN where nothing is voiced."""
+        (mel,) = log_mels(self.fold.feature_extractor, [wave])
+        prosody = extract_prosody(wave, self.vocoder.config.sampling_rate)
+        return mel, np.where(prosody.voiced, np.exp(prosody.log_f0), np.nan)
 
     def listen(
         self, rows: Sequence[int], limit: int | None, report: str, data: str, setting: Setting

@@ -35,6 +35,7 @@ _MODULE_OF = {
     "plot_reliability": "plots",
     "plot_enhancement": "enhancement_plots",
     "plot_losses": "enhancement_plots",
+    "plot_pitch": "enhancement_plots",
     "plot_trade_off": "enhancement_plots",
     "enhancer_card": "cards",
     "model_card": "cards",

@@ -74,6 +74,58 @@ def plot_enhancement(
 
 
 @styled
+def plot_pitch(
+    sounds: Mapping[str, Sequence[tuple[str, ArrayLike, ArrayLike]]],
+    path: str | os.PathLike[str],
+    sampling_rate: int = 22_025,
+    hop_length: int = 256,
+) -> Path:
+    """Spectrograms with the melody on them, one row an emotion and one column a version.
+
+    Args:
+        sounds: By emotion, versions of one recording: a title, log-mels `(frames, n_mels)`, and F0
+            in Hz `(frames,)`, NaN where nothing is voiced.
+        path: Where the PNG goes.
+        sampling_rate: In Hz.
+        hop_length: Samples between frames.
+
+    Raises:
+        ValueError: There is nothing to show.
+    """
+    if not sounds:
+        raise ValueError("Bad sounds, expected versions of at least one emotion, got none")
+    columns = max(len(versions) for versions in sounds.values())
+    figure = _new_figure(3.0 * columns, 1.25 * len(sounds) + 0.5, dpi=round(0.9 * MEL_DPI))
+    grid = figure.subplots(len(sounds), columns, squeeze=False, sharey=True)
+    mels = [np.asarray(v[1], float).ravel() for versions in sounds.values() for v in versions]
+    low, high = np.percentile(np.concatenate(mels), [25, 99.8])
+    # One scale of time: a slower version is to look longer.
+    longest = max(len(np.asarray(mel)) for versions in sounds.values() for _, mel, _ in versions)
+    for row, (name, versions) in zip(grid, sounds.items(), strict=True):
+        for axes, (title, mel, f0) in zip(row, versions, strict=False):
+            mel = np.asarray(mel, float)
+            _draw_mel(axes, mel, sampling_rate, hop_length, MEL_CMAP, low, high)
+            axes.set_xlim(0, longest * hop_length / sampling_rate)
+            axes.set_title(title)
+            _draw_melody(axes, np.asarray(f0, float), hop_length / sampling_rate)
+        row[0].set_title(f"{name}, {versions[0][0]}", color=_color(name))
+    return _save(figure, path)
+
+
+def _draw_melody(axes: Any, f0: np.ndarray, seconds: float) -> None:
+    """F0 over a spectrogram, on a logarithmic scale of its own."""
+    melody = axes.twinx()
+    melody.plot(np.arange(len(f0)) * seconds, f0, color="white", linewidth=2.2, alpha=0.7)
+    melody.plot(np.arange(len(f0)) * seconds, f0, color=VALIDATION_COLOR, linewidth=1.1)
+    melody.set_yscale("log")
+    melody.set_ylim(60, 600)
+    melody.set_yticks([100, 200, 400], ["100", "200", "400 Hz"], fontsize=6)
+    melody.minorticks_off()
+    melody.grid(visible=False)
+    melody.tick_params(length=0)
+
+
+@styled
 def plot_losses(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:
     """Training and validation loss of each stage, and validation by quarter of the schedule.
 

@@ -17,6 +17,7 @@ from evaluation import (
     plot_history,
     plot_mel_gallery,
     plot_per_emotion,
+    plot_pitch,
     plot_reliability,
     recognition_metrics,
 )
@@ -200,3 +201,19 @@ def test_gallery_needs_a_mel_and_shows_missing_emotions_as_gaps(tmp_path):
     assert plot_mel_gallery(some, tmp_path / "a.png", 22025, 256).exists()
     with pytest.raises(ValueError, match="Bad mels"):
         plot_mel_gallery({}, tmp_path / "b.png", 22025, 256)
+
+
+def test_a_melody_is_drawn_where_it_is(tmp_path):
+    """Over the same spectrogram, and nowhere but where something is voiced."""
+    mel, low, high = np.zeros((100, 80)), np.full(100, 80.0), np.full(100, 400.0)
+    low[:50] = high[:50] = np.nan
+    pixels = []
+    for name, f0 in (("low", low), ("high", high), ("none", np.full(100, np.nan))):
+        path = plot_pitch({"anger": [("recorded", mel, f0)]}, tmp_path / f"{name}.png")
+        pixels.append(np.asarray(Image.open(path).convert("RGB"), dtype=int))
+    differs = [np.abs(image - pixels[2]).sum(axis=2) > 60 for image in pixels[:2]]
+    (rows_low, columns_low), (rows_high, columns_high) = (np.nonzero(d) for d in differs)
+    assert rows_low.mean() > rows_high.mean() + 10
+    assert min(columns_low.min(), columns_high.min()) > 0.35 * pixels[0].shape[1]
+    with pytest.raises(ValueError, match="Bad sounds"):
+        plot_pitch({}, tmp_path / "empty.png")
