@@ -5,33 +5,23 @@ Each measure compares an original with its enhanced version, sample by sample in
 
     preservation_metrics(originals, enhanced, sampling_rate=22_025)
 
-F0 is that of YIN (de Cheveigné & Kawahara 2002) by librosa, which takes some 15 ms for a recording
-of 3 s where pYIN takes 300. YIN names a period for every frame; a frame counts as voiced if it is
-loud and repeats itself after that period, by the two thresholds of Praat (Boersma 1993).
+F0 and voicing are those of `modeling.prosody`.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
 
-from modeling import EmotionFeatureExtractor
+from modeling import EmotionFeatureExtractor, extract_prosody
+from modeling.prosody import LOWEST_SAMPLING_RATE
 
 DB_PER_NEPER = 20 / np.log(10)
 # RMS of full scale = 1 that counts as silence, -100 dB: below the last bit of 16.
 SILENCE = 1e-5
 
-# Hz, a range that holds shouting and sobbing of men and women.
-F0_RANGE = (60.0, 600.0)
 F0_FRAMES_PER_SECOND = 100
-# A frame holds so many of the longest periods: two to be compared, and one or more to move them by.
-PERIODS_PER_FRAME = 4
-LOWEST_SAMPLING_RATE = 2_000
-# Praat's: correlation with itself a period later, and RMS relative to the loudest frame.
-VOICING_THRESHOLD = 0.45
-SILENCE_THRESHOLD = 0.03
 # Two points always lie on a line.
 FEWEST_VOICED_FRAMES = 3
 
@@ -72,7 +62,7 @@ def preservation_metrics(
 
     Raises:
         ValueError: No recordings, unequal numbers of them, one that is empty, not mono, not
-            floating point or not finite, or a sampling rate below 2 kHz.
+            floating point or not finite, or a sampling rate below 8 kHz.
     """
     if len(originals) != len(enhanced) or len(originals) == 0:
         raise ValueError(
@@ -146,20 +136,21 @@ def f0_correlation(wave_a: np.ndarray, wave_b: np.ndarray, sampling_rate: int) -
         sampling_rate: Rate in Hz of both.
 
     Raises:
-        ValueError: Lengths differ, a waveform is none, or the sampling rate is below 2 kHz.
+        ValueError: Lengths differ, a waveform is none, or the sampling rate is below 8 kHz.
     """
     wave_a, wave_b = _as_waves(wave_a, wave_b)
     if sampling_rate < LOWEST_SAMPLING_RATE:
         raise ValueError(
             f"Bad sampling_rate {sampling_rate}, expected {LOWEST_SAMPLING_RATE} Hz or more"
         )
-    (f0_a, voiced_a), (f0_b, voiced_b) = (_f0(wave, sampling_rate) for wave in (wave_a, wave_b))
-    both = voiced_a & voiced_b
-    semitones_a, semitones_b = 12 * np.log2(f0_a[both]), 12 * np.log2(f0_b[both])
+    hop_length = sampling_rate // F0_FRAMES_PER_SECOND
+    a, b = (extract_prosody(wave, sampling_rate, hop_length) for wave in (wave_a, wave_b))
+    both = a.voiced & b.voiced
+    semitones_a, semitones_b = (12 / np.log(2) * p.log_f0[both] for p in (a, b))
     return F0Agreement(
         correlation=_correlation(semitones_a, semitones_b),
         shift_semitones=float(np.median(semitones_b - semitones_a)) if both.any() else np.nan,
-        voicing_agreement=float(np.mean(voiced_a == voiced_b)),
+        voicing_agreement=float(np.mean(a.voiced == b.voiced)),
     )
 
 
@@ -179,54 +170,13 @@ def level_difference_db(wave_a: np.ndarray, wave_b: np.ndarray) -> float:
     return float(20 * np.log10(level_b / level_a))
 
 
-# --- F0 ------------------------------------------------------------------------------------------
-
-
-def _f0(wave: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, NDArray[np.bool_]]:
-    """F0 in Hz and whether it is voiced, of each frame, `(frames,)` both."""
-    lowest, highest = F0_RANGE
-    frame_length = PERIODS_PER_FRAME * int(np.ceil(sampling_rate / lowest))
-    hop_length = sampling_rate // F0_FRAMES_PER_SECOND
-    # A constant offset would repeat itself after any period. Half a frame of zeros on both sides
-    # puts frames around the ends, and lets the shortest recording have one.
-    wave = np.pad(wave - wave.mean(), frame_length // 2)
-    f0 = librosa.yin(
-        wave,
-        fmin=lowest,
-        fmax=highest,
-        sr=sampling_rate,
-        frame_length=frame_length,
-        hop_length=hop_length,
-        center=False,
-    )
-    frames = librosa.util.frame(wave, frame_length=frame_length, hop_length=hop_length, axis=0)
-    return f0, _is_voiced(frames, np.rint(sampling_rate / f0).astype(int))
-
-
-def _is_voiced(frames: np.ndarray, periods: np.ndarray) -> NDArray[np.bool_]:
-    """Which of `(frames, samples)` are loud and repeat themselves after their period in samples."""
-    levels = np.sqrt(np.mean(np.square(frames), axis=1))
-    loud = levels > max(SILENCE, SILENCE_THRESHOLD * levels.max())
-    return loud & (_periodicity(frames, periods) > VOICING_THRESHOLD)
-
-
-def _periodicity(frames: np.ndarray, periods: np.ndarray) -> np.ndarray:
-    """Correlation `(frames,)` of the first half of a frame with as much of it a period later."""
-    half = frames.shape[1] // 2
-    first = frames[:, :half]
-    later = np.take_along_axis(frames, periods[:, None] + np.arange(half), axis=1)
-    product = np.sum(first * later, axis=1)
-    energy = np.sqrt(np.sum(np.square(first), axis=1) * np.sum(np.square(later), axis=1))
-    return product / np.maximum(energy, np.finfo(np.float32).tiny)
+# --- Waveforms -----------------------------------------------------------------------------------
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     if len(a) < FEWEST_VOICED_FRAMES or np.ptp(a) == 0 or np.ptp(b) == 0:
         return np.nan
     return float(np.corrcoef(a, b)[0, 1])
-
-
-# --- Waveforms -----------------------------------------------------------------------------------
 
 
 def _rms(wave: np.ndarray) -> float:

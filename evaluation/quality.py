@@ -99,7 +99,7 @@ class QualityMeter:
 
     Raises:
         ValueError: No recordings, or one that is empty, not mono, not floating point, not finite or
-            shorter than 0.1 s, or, with transcripts, longer than 30 s; a sampling rate below 2 kHz;
+            shorter than 0.1 s, or, with transcripts, longer than 30 s; a sampling rate below 8 kHz;
             a single speaker, one without another recording or absent from `enrolment`, or an
             original in it; a transcript without words; a language that the recogniser lacks.
     """

@@ -1,6 +1,6 @@
 """What an emotion does to a voice on average, applied to one recording: no network, no noise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ ACTIVE_RANGE = 4.0
 # What psola takes, and what a voice can do.
 FACTOR_RANGE = (0.5, 2.0)
 RANGE_FACTORS = (0.5, 2.0)
+# How far to go, for bands and for prosody, where nobody chose.
+FACTORS = {"own": (0.7, 0.7), "other": (1.5, 1.5)}
 EFFECTS = ("bands", "pitch", "pitch_range", "duration")
 
 
@@ -47,7 +49,8 @@ class EmotionShift(ModelMixin, ConfigMixin):
         emotions: Names, in the order of the classifier's labels.
         corpora: Names of the corpora that the effects were fitted on.
         num_mel_bins: Mel bands.
-        own_factors: How far to go towards the own emotion: for bands and for prosody.
+        own_factors: How far to go towards the own emotion, for bands and for prosody, by corpus;
+            the mean over corpora for one that is not named here, `FACTORS` without any.
         other_factors: How far to go towards another one, likewise.
         towards_mean: Whether `bands` are the means of an emotion, which the recording's own mean is
             moved towards, and not offsets that everybody gets alike.
@@ -61,8 +64,8 @@ class EmotionShift(ModelMixin, ConfigMixin):
         emotions: Sequence[str],
         corpora: Sequence[str],
         num_mel_bins: int = 80,
-        own_factors: tuple[float, float] = (0.7, 0.7),
-        other_factors: tuple[float, float] = (1.5, 1.5),
+        own_factors: Mapping[str, Sequence[float]] | None = None,
+        other_factors: Mapping[str, Sequence[float]] | None = None,
         towards_mean: bool = False,
     ) -> None:
         super().__init__()
@@ -93,10 +96,14 @@ class EmotionShift(ModelMixin, ConfigMixin):
         effects = getattr(self, name)[:, emotions.index(emotion)].float()
         return effects[corpora.index(corpus)] if corpus in corpora else effects.mean(dim=0)
 
-    def factors(self, emotion: str, source: str | None = None) -> tuple[float, float]:
+    def factors(
+        self, emotion: str, source: str | None = None, corpus: str | None = None
+    ) -> tuple[float, float]:
         """How far to go for bands and for prosody, towards the own emotion or another one."""
-        own = source is None or source == emotion
-        bands, prosody = self.config.own_factors if own else self.config.other_factors
+        use = "own" if source is None or source == emotion else "other"
+        given = self.config[f"{use}_factors"] or {"": FACTORS[use]}
+        pairs = [given[corpus]] if corpus in given else list(given.values())
+        bands, prosody = np.mean(pairs, axis=0).tolist()
         return bands, prosody
 
     def forward(
@@ -122,7 +129,7 @@ class EmotionShift(ModelMixin, ConfigMixin):
             ValueError: An unknown emotion.
         """
         own = source is None or source == emotion
-        of_bands, of_prosody = factors or self.factors(emotion, source)
+        of_bands, of_prosody = factors or self.factors(emotion, source, corpus)
 
         def change(name: str) -> torch.Tensor:
             target = self.effect(name, emotion, corpus)

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
+LOWEST_SAMPLING_RATE = 8_000
 # Hz, a range that holds shouting and sobbing of men and women.
 F0_RANGE = (60.0, 600.0)
 # Log F0 where nothing is voiced.
@@ -74,8 +75,10 @@ def extract_prosody(waveform: np.ndarray, sampling_rate: int, hop_length: int = 
     waveform = checked_waveform(waveform)
     # A constant offset would repeat itself after any period.
     waveform = waveform - waveform.mean()
-    if sampling_rate < 8_000:
-        raise ValueError(f"Bad sampling_rate {sampling_rate}, expected 8000 Hz or more")
+    if sampling_rate < LOWEST_SAMPLING_RATE:
+        raise ValueError(
+            f"Bad sampling_rate {sampling_rate}, expected {LOWEST_SAMPLING_RATE} Hz or more"
+        )
     frames = len(waveform) // hop_length + 1
     f0 = _f0(waveform, sampling_rate, hop_length, frames)
     voicing = _voicing(waveform, sampling_rate / f0, hop_length, 2 * (_frame(sampling_rate) // 2))

@@ -182,13 +182,13 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         strength: float = 0.8,
         guidance_scale: float = 4.0,
         intensity: float = 1.0,
-        num_inference_steps: int = 12,
+        num_inference_steps: int = 8,
         injection: str = "noise",
         anchor: str = "no_emotion",
         num_noises: int = 4,
         reference: Any = None,
         reference_corpus: str | Sequence[str | None] | None = None,
-        vocoder: str = "griffin_lim",
+        vocoder: str = "source_filter",
         hifigan: Any = None,
         output_type: str = "wav",
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -343,7 +343,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         audio: Any,
         sampling_rate: int | None = None,
         corpus: str | None = None,
-        vocoder: str = "griffin_lim",
+        vocoder: str = "source_filter",
     ) -> EmotionEnhancementOutput:
         """Recordings through the autoencoder alone: what its latents can hold.
 
@@ -484,7 +484,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         for wave, x, corpus, emotion, source in zip(
             waves, features, corpora, emotions, sources, strict=True
         ):
-            factors = tuple(intensity * f for f in self.shift.factors(emotion, source))
+            factors = tuple(intensity * f for f in self.shift.factors(emotion, source, corpus))
             log_mel = self._log_mel(x, corpus)
             sound = self.shift.apply(
                 wave.numpy(), log_mel, self.vocoder, emotion, source, corpus, factors

@@ -161,5 +161,5 @@ def test_what_cannot_be_compared_is_refused():
         preservation_metrics([voice()], [], RATE)
     with pytest.raises(ValueError, match="0 originals and 0 enhanced"):
         preservation_metrics([], [], RATE)
-    with pytest.raises(ValueError, match="Bad sampling_rate 1000, expected 2000 Hz or more"):
+    with pytest.raises(ValueError, match="Bad sampling_rate 1000, expected 8000 Hz or more"):
         f0_correlation(voice(), voice(), 1000)
