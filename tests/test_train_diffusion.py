@@ -173,7 +173,7 @@ def weights(output):
 def assert_same_run(one, other):
     """Weights and history byte for byte, and what was enhanced on the way."""
     assert weights(one) == weights(other)
-    assert len(weights(one)) == 6
+    assert len(weights(one)) == 7
     assert (one / "history.json").read_bytes() == (other / "history.json").read_bytes()
     sounds = [path.name for path in (one / "samples").glob("*.wav")]
     for name in sounds:

@@ -176,6 +176,9 @@ def _effects(
 ) -> torch.Tensor:
     """Effects `(emotions, ...)`, with mean 0, of values `(recordings, ...)`."""
     known = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    if known.sum() < 2:
+        # Nobody has a pitch, as in noise: there is none to move.
+        return torch.zeros(len(emotions), *values.shape[1:])
     encoder = OneHotEncoder(sparse_output=False).fit(factors)
     design = encoder.transform(np.asarray(factors, dtype=object)[known])
     fitted = Ridge(alpha=PENALTY).fit(design, values[known])

@@ -97,3 +97,7 @@ def test_recordings_without_a_voice_say_nothing_of_pitch():
     assert float(shift.effect("pitch", "anger")) > 0.2
     moved = shift(some.log_mels[0], some.prosodies[0], "anger")
     np.testing.assert_array_equal(moved.pitch_factor, 1)
+    nobody = [replace(p, voiced=np.zeros_like(p.voiced)) for p in voices.prosodies]
+    silent = fit_class_shift(replace(voices, prosodies=nobody), EMOTIONS)
+    assert (silent.pitch == 0).all()
+    assert float(silent.effect("duration", "sadness")) > 0.2
