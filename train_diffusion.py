@@ -496,6 +496,7 @@ def build_pipeline(run: DiffusionRun) -> EmotionEnhancementPipeline:
 
 def fit_shift(run: DiffusionRun) -> EmotionShift:
     """The mean effects of emotions on the training speakers."""
+    assert run.config.shift is not None
     features, rows = run.features, run.corpora.six_emotions_train_rows
     extractor = features.feature_extractor
     voices = load_voices(run.corpora.dataset, rows, features.log_mels, extractor)
@@ -506,7 +507,8 @@ def export(run: DiffusionRun) -> None:
     """Write the folder that goes to the Hub, under a temporary name, and move it."""
     temporary = run.folder / ".model.tmp"
     pipe = build_pipeline(run).to("cpu")
-    pipe.register_modules(shift=fit_shift(run))
+    if run.config.shift is not None:
+        pipe.register_modules(shift=fit_shift(run))
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(run.scheduler.config)
     for module in (run.vae, run.bare_model):
         module.to(memory_format=torch.contiguous_format)

@@ -4,15 +4,23 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
-import pytest
-import soundfile
-from toy_components import make_wave, randomize
+# Before anybody imports torch: toy networks are slower on several threads, and two processes that
+# each take all cores wait for one another. Programs that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before anybody imports a library of Hugging Face: what tests cache is nobody else's.
+HOME = tempfile.TemporaryDirectory(prefix="hf_home_")
+os.environ["HF_HOME"] = HOME.name
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import soundfile  # noqa: E402
+from toy_components import make_wave, randomize  # noqa: E402
 
 FRESH_PROCESS = Path(__file__).parent / "fresh_process.py"
 

@@ -1,7 +1,8 @@
-"""What a stranger does with a saved enhancer, who has diffusers but not this project.
+"""What a stranger does with a saved enhancer, who has its libraries but not this project.
 
-Run as `python -I fresh_process_enhancer.py <pipeline folder>` in a folder with `wave.npy`; writes
-`first.npy`, `second.npy` (of the pipeline saved again into `again`) and `report.json` there.
+Run as `python -I fresh_process_enhancer.py <pipeline folder>` in a folder with `wave.npy` and
+`clip.wav`; writes `first.npy`, `second.npy` (of the pipeline saved again into `again`) and
+`report.json` there.
 """
 
 import importlib.util
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
+from transformers import pipeline
 
 
 def forget_editable_installations():
@@ -28,11 +30,19 @@ def enhance(folder, wave):
     return pipe, pipe(wave, emotion="anger", **settings).audios[0]
 
 
+def hear(folder, file):
+    """Emotion, rate and samples of what the task of transformers makes of a file."""
+    enhancer = pipeline("emotion-enhancement", folder, trust_remote_code=True, device="cpu")
+    output = enhancer(file, emotion="anger", num_inference_steps=2)
+    return [output["emotion"], output["sampling_rate"], len(output["audio"])]
+
+
 def main():
     forget_editable_installations()
     wave = np.load("wave.npy")
     names = ("modeling", "pipelines", "training")
     importable = [name for name in names if importlib.util.find_spec(name) is not None]
+    task = hear(sys.argv[1], "clip.wav")
     pipe, first = enhance(sys.argv[1], wave)
     pipe.save_pretrained("again")
     again, second = enhance("again", wave)
@@ -40,6 +50,7 @@ def main():
     np.save("second.npy", second)
     report = {
         "importable": importable,
+        "task": task,
         "pipelines": [type(pipe).__name__, type(again).__name__],
         "scheduler": type(again.scheduler).__name__,
     }

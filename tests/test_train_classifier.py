@@ -12,6 +12,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import processes
 import pytest
 import torch
 import transformers
@@ -89,37 +90,35 @@ def finished(settings, tmp_path_factory):
     return output
 
 
-def launch(settings, output, *arguments, processes=1, killed_after=None, **environment):
-    """Start the script in a process, or two, of its own."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    killer = ["tests/killed_after.py", str(killed_after)]
-    command = [sys.executable, *(launcher if processes > 1 else killer if killed_after else [])]
-    command += ["train_classifier.py", "--config", str(settings), f"output_dir={output}"]
-    environment = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **environment}
-    return subprocess.Popen(
-        [*command, *arguments],
+def launch(settings, output, *arguments, two=False, **environment):
+    """Launch the script as a user does, alone or in two processes."""
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [sys.executable, *(["-m", *launcher] if two else []), "train_classifier.py"]
+    done = subprocess.run(
+        [*command, "--config", str(settings), f"output_dir={output}", *arguments],
         cwd=ROOT,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", **environment},
+        capture_output=True,
         text=True,
     )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def finish(process):
-    try:
-        printed, _ = process.communicate(timeout=600)
-    finally:
-        process.terminate()
-    assert process.returncode == 0, printed
-    return printed
+def train_in_two(settings, output, *arguments):
+    """The same in two processes, which is quicker than launching them."""
+    log = output.with_suffix(".log")
+    command = ("train_classifier.py", "--config", settings, f"output_dir={output}", *arguments)
+    printed, status = processes.finish(log, *processes.start_two(log, *command))
+    assert status == 0, printed
 
 
 def run_until(checkpoint, settings, output, *arguments):
     """Start the script in a process that is killed as soon as it has written a checkpoint."""
-    process = launch(settings, output, *arguments, killed_after=output / "checkpoints" / checkpoint)
-    printed, _ = process.communicate(timeout=600)
-    assert process.returncode == -signal.SIGKILL, printed
+    log, written = output.with_suffix(".log"), output / "checkpoints" / checkpoint
+    killer = ("tests/killed_after.py", written, "train_classifier.py", "--config", settings)
+    arguments = (f"output_dir={output}", *arguments)
+    printed, status = processes.run(log, *killer, *arguments, ACCELERATE_USE_CPU="true")
+    assert status == -signal.SIGKILL, printed
 
 
 def read_json(path):
@@ -356,7 +355,7 @@ def test_push_sends_exactly_the_folder(settings, finished, hub, tmp_path):
     output = tmp_path / "run"
     shutil.copytree(finished, output)
     arguments = ("--evaluate_only", "--push_to_hub", f"--hub_model_id={hub.repository}")
-    finish(launch(settings, output, *arguments, HF_ENDPOINT=hub.url, HF_TOKEN="hf_secret"))
+    launch(settings, output, *arguments, HF_ENDPOINT=hub.url, HF_TOKEN="hf_secret")
     assert hub.files == contents(output / "model")
     assert hub.tokens == {"Bearer hf_secret"}
     (created,) = hub.created
@@ -488,7 +487,7 @@ class TestTwoProcesses:
         output = tmp_path / "run"
         shutil.copytree(finished, output)
         # 24 recordings in batches of 10: the last one is short, and padded by accelerate.
-        finish(launch(settings, output, "--evaluate_only", "batch_size=10", processes=2))
+        train_in_two(settings, output, "--evaluate_only", "batch_size=10")
         assert_same_predictions(finished, output, 1e-5)
         (one,), (two,) = (read_json(folder / "metrics.json") for folder in (finished, output))
         assert two["metrics"]["WA"] == one["metrics"]["WA"]
@@ -503,7 +502,7 @@ class TestTwoProcesses:
             "stages=[{name: only, epochs: 3, learning_rate: 0.01, mixup_probability: 0.5}]",
         )
         two = tmp_path / "two"
-        finish(launch(settings, two, *arguments, processes=2))
+        launch(settings, two, *arguments, two=True)
         one = train(*arguments, output=tmp_path / "one")
         assert_same_predictions(one, two, 1e-3)
         scores = [
@@ -516,7 +515,7 @@ class TestTwoProcesses:
         pretrained = tiny_pretrained("hubert", tmp_path / "pretrained")
         output = tmp_path / "run"
         arguments = (ONE_STAGE, f"model_name_or_path={pretrained}", "model={}")
-        finish(launch(settings, output, *arguments, processes=2))
+        train_in_two(settings, output, *arguments)
         assert (output / "model" / "model.safetensors").exists()
 
 

@@ -211,7 +211,7 @@ class DiffusionConfig(RunConfig):
     vector_dropout: float = 0.5
     style_self_probability: float = 0.1
     content_warp: float = 0.1
-    shift: dict[str, Any] = field(default_factory=dict)
+    shift: dict[str, Any] | None = field(default_factory=dict)
     batch_size: int = 16
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0

@@ -27,7 +27,7 @@ def stopped(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     (folder / "plots").touch()
     arguments = ["--runs", str(run), "--work", str(folder / "judged"), "--num_inference_steps", "2"]
-    arguments += ["--vocoder", "source_filter", "--limit", "12"]
+    arguments += ["--num_noises", "1", "--limit", "8"]
     arguments += ["--judges", *HEARD, "--judge_seeds", "0"]
     arguments += ["--output", str(folder / "enhancement.json"), "--plots", str(folder / "plots")]
     with pytest.raises(OSError, match="plots"):
@@ -199,7 +199,7 @@ def test_the_card_of_the_model_says_what_judges_heard(measured, run):
 
 def test_settings_are_tried_on_those_who_validate(measured, run, tmp_path):
     arguments = ["--trade_off", "--strengths", "0.2", "0.6", "--guidance_scales", "2"]
-    arguments += ["--limit", "4", "--output", str(tmp_path / "records.json")]
+    arguments += ["--limit", "2", "--output", str(tmp_path / "records.json")]
     enhancement.main([*measured[0], *arguments, "--plots", str(tmp_path / "plots")])
     found = json.loads((tmp_path / "curves" / "enhancement_trade_off.json").read_text())
     assert [point["strength"] for point in found["points"]] == [0.2, 0.6]

@@ -15,7 +15,8 @@ def made_up_clips(speakers=8, takes=2):
     ]
     spoken_by, emotions, sentences = (list(column) for column in zip(*rows, strict=True))
     numbers = list(range(len(rows)))
-    return Clips(numbers, [], ["toy"] * len(rows), emotions, spoken_by, sentences)
+    files = [f"{number}.wav" for number in numbers]
+    return Clips(numbers, [], ["toy"] * len(rows), emotions, spoken_by, sentences, files)
 
 
 def split(clips):

@@ -2,19 +2,17 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import processes
 import pytest
 import soundfile
 
 from datasets_scripts import EMOTIONS, decode_audio, load_corpus
-from evaluation.report import write_report
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = [f"--config={ROOT / 'configs' / name}" for name in ("classifier.yaml", "toy.yaml")]
-SHORT = ["stages.0.epochs=2", "stages.1.epochs=1"]
+SHORT = ["stages.0.epochs=1", "stages.1.epochs=1", "evaluations_per_stage=1"]
 
 
 def write_quiet(folder):
@@ -37,14 +35,23 @@ def run_folder(tmp_path_factory):
         "toy_emotions": {"speakers": 6, "repetitions": 1},
         "quiet": {"builder": "folder", "data_dir": str(quiet)},
     }
-    command = [sys.executable, "train_classifier.py", *CONFIGS, *SHORT]
-    command += [f"corpora={json.dumps(corpora)}", f"output_dir={folder}"]
-    subprocess.run(command, cwd=ROOT, check=True)
+    given = [*CONFIGS, *SHORT, f"corpora={json.dumps(corpora)}", f"output_dir={folder}"]
+    assert launch(folder.parent / "log.txt", "train_classifier.py", *given)[1] == 0
     return folder
 
 
-def test_page_shows_every_emotion_and_only_pictures_that_exist(run_folder):
-    page = write_report(run_folder).read_text()
+@pytest.fixture(scope="module")
+def page(run_folder):
+    printed, status = launch(run_folder / "log.txt", "-m", "evaluation.report", str(run_folder))
+    assert status == 0, printed
+    return (run_folder / "report.html").read_text()
+
+
+def launch(log, *command):
+    return processes.finish(log, processes.start(log, *command))
+
+
+def test_page_shows_every_emotion_and_only_pictures_that_exist(run_folder, page):
     pictures = re.findall(r'<img src="([^"]+)"', page)
     assert len(pictures) == 13
     assert all((run_folder / picture).stat().st_size > 5_000 for picture in pictures)
@@ -52,9 +59,8 @@ def test_page_shows_every_emotion_and_only_pictures_that_exist(run_folder):
     assert [acted for acted, _, _ in verdicts] == 2 * list(EMOTIONS)
 
 
-def test_page_says_of_each_corpus_what_was_predicted(run_folder):
+def test_page_says_of_each_corpus_what_was_predicted(run_folder, page):
     """Under the statistics of that corpus: loud and quiet recordings are not mixed up."""
-    page = write_report(run_folder).read_text()
     predictions = json.loads((run_folder / "predictions.json").read_text())
     for heading in ("toy_emotions", "quiet"):
         part = page.split(f"<h2>{heading}</h2>")[1].split("<h2>")[0]
@@ -67,7 +73,7 @@ def test_page_says_of_each_corpus_what_was_predicted(run_folder):
 
 
 def test_unfinished_run_is_refused(tmp_path):
-    command = [sys.executable, "-m", "evaluation.report", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "expected a finished run" in done.stderr
+    log = tmp_path / "log.txt"
+    printed, status = launch(log, "-m", "evaluation.report", str(tmp_path))
+    assert status != 0
+    assert "expected a finished run" in printed

@@ -721,6 +721,7 @@ def stranger(folder, wave, tmp_path_factory):
     """Folder in which somebody without this project, and with an empty cache, has used it."""
     work = tmp_path_factory.mktemp("stranger")
     np.save(work / "wave.npy", wave)
+    soundfile.write(work / "clip.wav", wave, RATE)
     process = subprocess.run(
         # Isolated: neither the current folder, nor the script's, nor PYTHONPATH is searched.
         [sys.executable, "-I", FRESH_PROCESS, folder],
@@ -759,6 +760,10 @@ class TestSaved:
         assert report["pipelines"] == ["EmotionEnhancementPipeline"] * 2
         assert report["scheduler"] == "DPMSolverMultistepScheduler"
         np.testing.assert_allclose(np.load(stranger / "first.npy"), expected, atol=1e-5)
+
+    def test_stranger_has_it_as_a_task_of_transformers(self, stranger, wave):
+        report = json.loads((stranger / "report.json").read_text())
+        assert report["task"] == ["anger", RATE, len(wave)]
 
     def test_and_from_what_they_saved_again(self, stranger, folder, expected):
         np.testing.assert_allclose(np.load(stranger / "second.npy"), expected, atol=1e-5)
