@@ -12,7 +12,8 @@ demo: .venv/.demo
 	$(BIN)/python train_diffusion.py --config configs/diffusion.yaml --config configs/toy_diffusion.yaml --overwrite
 	rm -rf $(ENHANCER)/judged
 	$(BIN)/python -m benchmarks.enhancement --runs $(ENHANCER) --work $(ENHANCER)/judged \
-		--output $(ENHANCER)/enhancement.json --plots $(ENHANCER)/plots --num_inference_steps 10
+		--output $(ENHANCER)/enhancement.json --plots $(ENHANCER)/plots --num_inference_steps 10 \
+		--judges opensmile-svm emotion-tdnn --judge_seeds 0
 	$(BIN)/python -m evaluation.report outputs/toy --enhancer $(ENHANCER)
 
 test: .venv/.test

@@ -373,13 +373,12 @@ def _row_order(key: tuple[str, str, str]) -> tuple[int, str, int, str]:
     return place, corpus, list(DATA_TITLES).index(data), system
 
 
+def _of_controls(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [record for record in records if record["system"] != ENHANCER]
+
+
 def _of_enhancer(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [record for record in records if record["system"] == ENHANCER]
-
-
-def controls_table(records: Iterable[Mapping[str, Any]]) -> str:
-    """`enhancement_table` of what moves recordings without a network."""
-    return enhancement_table(record for record in records if record["system"] != ENHANCER)
 
 
 TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
@@ -388,8 +387,9 @@ TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
     "robustness": robustness_table,
     "calibration": calibration_table,
     "enhancement": lambda records: enhancement_table(_of_enhancer(records)),
-    "controls": controls_table,
+    "controls": lambda records: enhancement_table(_of_controls(records)),
     "clarity_folds": lambda records: clarity_folds_table(_of_enhancer(records)),
+    "control_folds": lambda records: clarity_folds_table(_of_controls(records)),
     "style": style_table,
 }
 

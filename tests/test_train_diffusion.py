@@ -323,8 +323,8 @@ def test_shipped_settings_of_the_demo_train(toy_spec, classifier, tmp_path):
 
 def test_two_processes_train_as_one(settings, train, tmp_path):
     two = tmp_path / "two"
-    finish(launch(settings, two, *SHORT, processes=2))
-    one = train(*SHORT, output=tmp_path / "one")
+    finish(launch(settings, two, *SHORT, "shift=null", processes=2))
+    one = train(*SHORT, "shift=null", output=tmp_path / "one")
     histories = [read_json(folder / "history.json") for folder in (one, two)]
     for first, second in zip(*histories, strict=True):
         assert first.pop("stage") == second.pop("stage")
@@ -339,7 +339,7 @@ def test_accumulation_updates_half_as_often(train):
         state = torch.load(saved, weights_only=True)["state"]
         return {int(values["step"]) for values in state.values()}
 
-    output = train(*SHORT, "gradient_accumulation_steps=2", "checkpoint_every=4")
+    output = train(*SHORT, "shift=null", "gradient_accumulation_steps=2", "checkpoint_every=4")
     assert updates(output, "step-00000004-stage-0") == {2}
 
 
