@@ -17,7 +17,7 @@ demo: .venv/.demo
 	$(BIN)/python -m evaluation.report outputs/toy --enhancer $(ENHANCER)
 
 test: .venv/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 quality: .venv/.quality
 	$(BIN)/ruff check $(SOURCES) tests
