@@ -156,7 +156,8 @@ def test_snippets_run_as_printed(checkout):
     assert speech == "speech"
     assert "'label'" in printed["calibrate"]
     assert '"me"' in (checkout / "my_classifier/config.json").read_text()
-    assert soundfile.info(checkout / "angrier.wav").frames > 0
+    for name in ("shifted", "diffused"):
+        assert soundfile.info(checkout / f"{name}.wav").frames > 0
 
 
 @pytest.mark.parametrize(
