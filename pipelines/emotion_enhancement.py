@@ -267,29 +267,20 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         corpora = self._names(corpus, len(entries), "corpora")
         carried = self._names(source_emotion, len(entries), "emotions")
         generators = generators_each(generator, len(entries))
-        references: list[Entry] = []
-        if reference is not None:
-            references = self._references(reference, sampling_rate, len(entries))
         if reference_corpus is None and isinstance(corpus, str):
             reference_corpus = corpus
-        their_corpora = self._names(reference_corpus, len(references), "corpora")
+        references = self._listed(reference, reference_corpus, sampling_rate, len(entries))
         waves = self._read(entries, sampling_rate)
         features = [self._features(w, c) for w, c in zip(waves, corpora, strict=True)]
-        their_waves = self._read(references, sampling_rate)
-        theirs = [self._features(w, c) for w, c in zip(their_waves, their_corpora, strict=True)]
+        theirs = [
+            self._features(self._read([entry], sampling_rate)[0], c) for entry, c in references
+        ]
         emotions = self._fill_in(given, features)
         if method == "shift":
             return self._shifted(
                 waves, features, corpora, emotions, carried, intensity, output_type
             )
-        sources = [self._log_mel(x, c) for x, c in zip(features, corpora, strict=True)]
-        styles = [self._encode_style(x) for x in theirs or features]
-        styles *= len(features) // len(styles)
-        changes = self._changes(features, sources, styles, emotions, generators, settings)
-        log_mels = [
-            source if change is None else self._log_mel(x + change.cpu(), c)
-            for source, x, change, c in zip(sources, features, changes, corpora, strict=True)
-        ]
+        log_mels = self._denoised(features, corpora, theirs, emotions, generators, settings)
         audios: list[np.ndarray] = []
         if output_type == "wav":
             audios = self._vocode(log_mels, waves, vocoder, hifigan, generators)
@@ -428,6 +419,15 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             check_rate(sampling_rate)
         return list_recordings(audio, sampling_rate)
 
+    def _listed(
+        self, reference: Any, corpus: Any, sampling_rate: Any, count: int
+    ) -> list[tuple[Entry, str | None]]:
+        """References with the corpus of each; none where there is none."""
+        if reference is None:
+            return []
+        entries = self._references(reference, sampling_rate, count)
+        return list(zip(entries, self._names(corpus, len(entries), "corpora"), strict=True))
+
     def _references(self, reference: Any, sampling_rate: Any, count: int) -> list[Entry]:
         """One reference for all, or one for each of so many recordings."""
         entries = self._entries(reference, sampling_rate)
@@ -500,6 +500,25 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         longest = self.feature_extractor.max_frames
         features = features[None, :longest].to(self._execution_device, self.style_encoder.dtype)
         return self.style_encoder(features)[0]
+
+    def _denoised(
+        self,
+        features: Sequence[torch.Tensor],
+        corpora: Sequence[str | None],
+        references: Sequence[torch.Tensor],
+        emotions: Sequence[str],
+        generators: Sequence[torch.Generator | None],
+        settings: _Settings,
+    ) -> list[torch.Tensor]:
+        """Log-mels `(frames, n_mels)` of recordings, changed by denoising them."""
+        sources = [self._log_mel(x, c) for x, c in zip(features, corpora, strict=True)]
+        styles = [self._encode_style(x) for x in references or features]
+        styles *= len(features) // len(styles)
+        changes = self._changes(features, sources, styles, emotions, generators, settings)
+        return [
+            source if change is None else self._log_mel(x + change.cpu(), c)
+            for source, x, change, c in zip(sources, features, changes, corpora, strict=True)
+        ]
 
     def _changes(
         self,
