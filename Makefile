@@ -13,7 +13,7 @@ demo: .venv/.demo
 	rm -rf $(ENHANCER)/judged
 	$(BIN)/python -m benchmarks.enhancement --runs $(ENHANCER) --work $(ENHANCER)/judged \
 		--output $(ENHANCER)/enhancement.json --plots $(ENHANCER)/plots --num_inference_steps 10 \
-		--judges opensmile-svm emotion-tdnn --judge_seeds 0
+		--judges opensmile-svm emotion-tdnn --judge_seeds 0 --num_noises 1 --limit 24
 	$(BIN)/python -m evaluation.report outputs/toy --enhancer $(ENHANCER)
 
 test: .venv/.test
