@@ -469,7 +469,10 @@ def with_clean_folds(
             join([of_corpus(of_folds[i], corpus) for i in clean])
             for of_folds in (originals, reports)
         )
-        record["metrics"]["clean"] = {"folds": clean, **panel_clarity(before, after)}
+        record["metrics"]["clean"] = {
+            "folds": [reports[i]["fold"] for i in clean],
+            **panel_clarity(before, after),
+        }
     return record
 
 

@@ -163,8 +163,8 @@ def test_snippets_run_as_printed(checkout):
 @pytest.mark.parametrize(
     ("page", "tables"),
     [
-        ("README.md", ["robustness", "calibration", "recognition", "enhancement"]),
-        ("results/README.md", ["folds", "clarity_folds", "style"]),
+        ("README.md", ["robustness", "calibration", "recognition", "controls"]),
+        ("results/README.md", ["folds", "control_folds", "enhancement", "clarity_folds", "style"]),
     ],
 )
 def test_tables_are_those_of_the_results(page, tables, tmp_path):

@@ -67,7 +67,7 @@ def test_settings_are_chosen_by_those_who_validate_and_the_best_is_taken(argumen
     assert chose == {"emodb 08"}
     assert tested == {"emodb 03"}
     # Who is tested in fold 0 took part in no choice.
-    assert by_system(records)["class-shift", "enhanced"]["clean"]["folds"] == [0]
+    assert by_system(records)["class-shift", "enhanced"]["clean"]["folds"] == ["emodb_0"]
 
 
 def test_votes_stand_beside_the_records(arguments, records):
