@@ -376,7 +376,7 @@ class Stage:
             jobs, total=len(clips.waves), desc=setting.name, mininterval=5
         ):
             (log_mel,) = log_mels(self.fold.feature_extractor, [wave])
-            sound = self.shifts[key].apply(
+            sound = self.shifts[key].move(
                 wave,
                 torch.from_numpy(log_mel),
                 self.vocoder,

@@ -40,7 +40,8 @@ def plot_enhancement(
     """Spectrograms before, after and what changed, one row an emotion.
 
     Args:
-        pairs: Log-mels `(frames, n_mels)` before and after, by the emotion aimed at.
+        pairs: Log-mels `(frames, n_mels)` before and after, by the emotion aimed at. Of different
+            lengths, frames at the same share of either are compared.
         path: Where the PNG goes.
         sampling_rate: In Hz; the mel bands reach up to half of it.
         hop_length: Samples between frames.
@@ -57,7 +58,7 @@ def plot_enhancement(
         np.concatenate([pair[0].ravel() for pair in arrays.values()]), [25, 99.8]
     )
     for row, (name, (before, after)) in zip(grid, arrays.items(), strict=True):
-        change = (after - before) * DB_PER_NEPER
+        change = (_stretched(after, len(before)) - before) * DB_PER_NEPER
         limit = CHANGE_LIMIT_DB
         _draw_mel(row[0], before, sampling_rate, hop_length, MEL_CMAP, low, high)
         _draw_mel(row[1], after, sampling_rate, hop_length, MEL_CMAP, low, high)
@@ -71,6 +72,14 @@ def plot_enhancement(
     bar.set_label("change (dB)")
     bar.outline.set_visible(False)
     return _save(figure, path)
+
+
+def _stretched(mel: np.ndarray, frames: int) -> np.ndarray:
+    """A log-mel `(any frames, n_mels)` as one of so many frames."""
+    if len(mel) == frames:
+        return mel
+    places = np.linspace(0, len(mel) - 1, frames)
+    return np.stack([np.interp(places, np.arange(len(mel)), band) for band in mel.T], axis=1)
 
 
 @styled

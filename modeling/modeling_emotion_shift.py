@@ -149,7 +149,7 @@ class EmotionShift(ModelMixin, ConfigMixin):
             float(np.clip(np.exp(-duration), *FACTOR_RANGE)),
         )
 
-    def apply(
+    def move(
         self,
         waveform: np.ndarray,
         log_mel: torch.Tensor,

@@ -81,7 +81,7 @@ def extract_prosody(waveform: np.ndarray, sampling_rate: int, hop_length: int = 
         )
     frames = len(waveform) // hop_length + 1
     f0 = _f0(waveform, sampling_rate, hop_length, frames)
-    voicing = _voicing(waveform, sampling_rate / f0, hop_length, 2 * (_frame(sampling_rate) // 2))
+    voicing = _voicing(waveform, sampling_rate / f0, hop_length, _frame(sampling_rate))
     energy = _energy(waveform, hop_length, frames)
     loud = energy > max(SILENCE, energy.max() + np.log(SILENCE_THRESHOLD))
     voiced = loud & (voicing > VOICING_THRESHOLD)
@@ -112,8 +112,8 @@ def checked_waveform(waveform: np.ndarray) -> np.ndarray:
 
 
 def _frame(rate: int) -> int:
-    """Samples of a frame of F0."""
-    return round(F0_FRAME_SECONDS * rate)
+    """Samples of a frame of F0, an even number."""
+    return 2 * (round(F0_FRAME_SECONDS * rate) // 2)
 
 
 def _f0(waveform: np.ndarray, rate: int, hop: int, frames: int) -> np.ndarray:
@@ -131,7 +131,7 @@ def _f0(waveform: np.ndarray, rate: int, hop: int, frames: int) -> np.ndarray:
             fmin=F0_RANGE[0],
             fmax=F0_RANGE[1],
             sr=rate,
-            frame_length=2 * (_frame(rate) // 2),
+            frame_length=_frame(rate),
             hop_length=hop,
             resolution=F0_RESOLUTION,
             beta_parameters=THRESHOLDS,

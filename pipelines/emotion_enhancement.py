@@ -486,10 +486,11 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         ):
             factors = tuple(intensity * f for f in self.shift.factors(emotion, source, corpus))
             log_mel = self._log_mel(x, corpus)
-            sound = self.shift.apply(
+            sound = self.shift.move(
                 wave.numpy(), log_mel, self.vocoder, emotion, source, corpus, factors
             )
-            audios.append(sound)
+            # At the level that it had a peak may exceed full scale, where a file would clip it.
+            audios.append(sound / max(np.abs(sound).max(), 1.0))
         log_mels = [self._log_mel(self._features(torch.from_numpy(a), None), None) for a in audios]
         rate = self.feature_extractor.sampling_rate
         return EmotionEnhancementOutput(

@@ -48,6 +48,21 @@ def read(folder):
     return load_dataset(str(folder), split="train", cache_dir=folder.with_name("cache"))
 
 
+def test_a_corpus_is_moved_by_mean_effects(enhance, source):
+    """Another tempo is another length, and what is drawn are both."""
+    folder = enhance("--method", "shift", "--emotion", "anger")
+    made, given = read(folder), read(source)
+    assert made["file"] == given["file"]
+    lengths = [
+        len(samples) / rate
+        for rows in (made, given)
+        for samples, rate in (decode_audio(row["audio"]) for row in rows)
+    ]
+    assert sum(lengths[: len(made)]) < 0.95 * sum(lengths[len(made) :])
+    assert json.loads(made[0]["settings"])["method"] == "shift"
+    assert (folder / "sheet.png").stat().st_size > 10_000
+
+
 def test_every_recording_is_there_with_what_was_done_to_it(enhance, source):
     folder = enhance()
     made, given = read(folder), read(source)

@@ -67,6 +67,12 @@ def test_the_level_stays(pipe, vowel):
     assert np.sqrt(np.mean(angrier**2)) == pytest.approx(np.sqrt(np.mean(vowel**2)), rel=1e-3)
 
 
+def test_nothing_exceeds_full_scale(pipe, vowel):
+    loud = (vowel / np.abs(vowel).max()).astype(np.float32)
+    for emotion in ("anger", "sadness"):
+        assert np.abs(shift(pipe, loud, emotion=emotion, source_emotion="neutral")).max() <= 1
+
+
 def test_what_the_classifier_hears_stands_in_for_what_is_not_said(pipe, vowel):
     output = pipe([vowel, vowel], RATE, method="shift", emotion=["anger", None])
     assert output.emotions[0] == "anger"
