@@ -17,7 +17,7 @@ import dataclasses
 import inspect
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize_scalar
 from torch import nn
@@ -38,7 +39,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from datasets_scripts import EMOTIONS
+from datasets_scripts import EMOTIONS, EVERYBODY
 from evaluation import (
     make_record,
     model_card,
@@ -47,8 +48,10 @@ from evaluation import (
     plot_per_emotion,
     plot_reliability,
     provenance,
+    read_records,
     recognition_metrics,
 )
+from evaluation.results import Record
 from modeling import (
     EmotionFeatureExtractor,
     EmotionResNetConfig,
@@ -99,6 +102,8 @@ TEMPERATURE = "score_temperature"
 # What a run finds out by itself.
 NOT_SETTINGS = {"self", "kwargs", "encoder", "calibrations", "mean", "std", "corpus_statistics"}
 STAGE_EMOTIONS = ("six_emotions", "all")
+# Of the systems that results call by their kind alone.
+REPORTED_CORPORA = {"emodb", "ravdess"}
 
 
 @dataclass(kw_only=True)
@@ -207,8 +212,10 @@ def check_config(config: ClassifierConfig) -> None:
     Raises:
         ValueError: An unknown or absent tracker, no stages or a bad one, a number below 1, or a
             push without an id.
+        FileNotFoundError: The folder of records that the card is to show is not there.
     """
     check_run_settings(config)
+    recipe_records(config)
     if not config.stages:
         raise ValueError("Got no stages, expected at least one")
     if config.train_on_validation and config.early_stopping_patience:
@@ -386,6 +393,8 @@ def predict(run: ClassifierRun, rows: Sequence[int]) -> tuple[np.ndarray, np.nda
     Returns:
         Row numbers `(n,)` in rising order and probabilities `(n, 6)`, on every process.
     """
+    if not rows:
+        return np.zeros(0, dtype=int), np.zeros((0, len(EMOTIONS)), dtype=np.float32)
     loader = run.accelerator.prepare_data_loader(
         evaluation_loader(run.config, run.features, rows), device_placement=True
     )
@@ -512,12 +521,16 @@ def test_records(
 
 
 def system_name(config: ClassifierConfig) -> str:
-    """How results call this model."""
-    if config.encoder_name_or_path is not None:
-        return "emotion-transformer"
-    if config.model_name_or_path is None:
-        return "emotion-resnet"
-    return Path(config.model_name_or_path).name
+    """How results call this model: by its kind, and by its corpora unless it has those reported."""
+    others = [] if set(config.corpora) == REPORTED_CORPORA else sorted(config.corpora)
+    return "-".join([system_kind(config), *others])
+
+
+def system_kind(config: ClassifierConfig) -> str:
+    """What is trained, on whatever corpora."""
+    if config.model_name_or_path is not None:
+        return Path(config.model_name_or_path).name
+    return "emotion-resnet" if config.encoder_name_or_path is None else "emotion-transformer"
 
 
 def draw_plots(run: ClassifierRun, record: dict[str, Any]) -> None:
@@ -540,15 +553,65 @@ def export(run: ClassifierRun, records: Sequence[dict[str, Any]]) -> None:
     EmotionClassificationPipeline(model=model, feature_extractor=extractor).save_pretrained(
         temporary
     )
-    card = model_card(
-        model_name=run.config.hub_model_id or run.folder.name,
-        corpora=list(run.config.corpora),
-        records=records,
-        config_summary=config_summary(run.config),
-        base_model=_hub_id(run.config.model_name_or_path or run.config.encoder_name_or_path),
-    )
-    card.save(temporary / "README.md")
+    if run.config.half_precision:
+        halve_weights(temporary / "model.safetensors")
+    build_card(run.config, records).save(temporary / "README.md")
     replace_folder(temporary, folder)
+
+
+def halve_weights(file: Path) -> None:
+    """Keep saved weights in half precision, for half the size.
+
+    The configuration beside them goes on to say float32: so they are loaded, and computed with,
+    which CPUs do faster.
+    """
+    state = load_file(file)
+    halved = {n: value.half() if value.is_floating_point() else value for n, value in state.items()}
+    save_file(halved, file, metadata={"format": "pt"})
+
+
+def build_card(config: ClassifierConfig, records: Sequence[Mapping[str, Any]]) -> ModelCard:
+    """The card of a model, with `records` of its run or, if nobody was tested, of its recipe.
+
+    Raises:
+        FileNotFoundError: The folder of those records is not there.
+    """
+    return model_card(
+        model_name=config.hub_model_id or Path(config.output_dir).name,
+        corpora=list(config.corpora),
+        records=records or recipe_records(config),
+        config_summary=config_summary(config),
+        base_model=_hub_id(config.model_name_or_path or config.encoder_name_or_path),
+        of_recipe=config.protocol == EVERYBODY,
+    )
+
+
+def recipe_records(config: ClassifierConfig) -> list[Record]:
+    """Records of this recipe on people and corpora that it had not heard, if they are asked for.
+
+    Raises:
+        FileNotFoundError: The folder of records is not there.
+        ValueError: It holds something else.
+    """
+    if config.protocol != EVERYBODY or config.card_records is None:
+        return []
+    records = [r for r in read_records(config.card_records) if speaks_for(r, config)]
+    for record in records:
+        record["system"] = system_name(config)
+    return records
+
+
+def speaks_for(record: Record, config: ClassifierConfig) -> bool:
+    """Whether a record is of a model of this kind that was trained on the same corpora.
+
+    The reported folds of `cross_corpus` were trained on all but the corpus that they test.
+    """
+    if record["task"] != "recognition":
+        return False
+    if record["protocol"] != "cross_corpus":
+        return record["system"] == system_name(config)
+    trained = REPORTED_CORPORA - {record["corpus"]}
+    return record["system"] == system_kind(config) and set(config.corpora) == trained
 
 
 def trained_on(config: ClassifierConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ own = load_dataset("folder", data_dir="path/to/folder", emotion_column="mood", s
 
 from .loading import load_corpus
 from .parquet import export_parquet
-from .protocols import PROTOCOLS, Fold, check_leaks, protocol_folds
+from .protocols import EVERYBODY, PROTOCOLS, Fold, check_leaks, protocol_folds
 from .registry import CORPORA, register
 from .schema import EMOTIONS, corpus_features, decode_audio
 from .transforms import map_mel, mel_transform
@@ -22,6 +22,7 @@ from .transforms import map_mel, mel_transform
 __all__ = [
     "CORPORA",
     "EMOTIONS",
+    "EVERYBODY",
     "PROTOCOLS",
     "Fold",
     "check_leaks",

@@ -14,6 +14,8 @@ import numpy as np
 from datasets import Dataset
 
 PROTOCOLS: Final = ("speaker_independent", "paper", "cross_corpus", "sentence_independent")
+# Of weights that are handed out: nobody is tested, so that it is none of those that results name.
+EVERYBODY: Final = "everybody"
 
 Blocks: TypeAlias = tuple[tuple[str, ...], ...]
 
@@ -56,7 +58,7 @@ class Fold:
     """Row indices of one fold of a protocol.
 
     Args:
-        protocol: One of [`PROTOCOLS`].
+        protocol: One of [`PROTOCOLS`], or [`EVERYBODY`].
         corpus: The corpus of the test rows.
         index: Number of the fold among those of its protocol and corpus, from 0.
         name: What is tested, e.g. `"speakers_01_02_03_04"` or `"emodb_to_ravdess"`; of many, how
@@ -94,18 +96,20 @@ def protocol_folds(dataset: Dataset, protocol: str, seed: int = 0) -> list[Fold]
     * `sentence_independent`: EmoDB has 5 folds of two sentences, RAVDESS 2 of one, other corpora up
       to 5; validated on another sentence (or a tenth of them) where there is one, else on a
       stratified tenth of the training rows.
+    * `everybody`: one fold, all of whose rows train; nobody is left to validate or to test.
 
     Args:
         dataset: Rows of one corpus, or of several that were concatenated.
-        protocol: One of [`PROTOCOLS`].
+        protocol: One of [`PROTOCOLS`], or [`EVERYBODY`].
         seed: Seed of what a protocol draws at random.
 
     Raises:
         ValueError: An unknown protocol, rows without an emotion, too few speakers, sentences or
             corpora for it or rows that lack them, or a leak.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"Bad protocol '{protocol}', expected one of {list(PROTOCOLS)}")
+    known = [*PROTOCOLS, EVERYBODY]
+    if protocol not in known:
+        raise ValueError(f"Bad protocol '{protocol}', expected one of {known}")
     columns = _columns(dataset)
     _require(columns, protocol, "emotion", columns["corpus"])
     folds = {
@@ -113,6 +117,7 @@ def protocol_folds(dataset: Dataset, protocol: str, seed: int = 0) -> list[Fold]
         "paper": _paper,
         "cross_corpus": _cross_corpus,
         "sentence_independent": _sentence_independent,
+        EVERYBODY: _everybody,
     }[protocol](columns, seed)
     for fold in folds:
         _check(columns, fold)
@@ -321,6 +326,11 @@ def _source_validation(columns: _Columns, corpus: str) -> list[str]:
     speakers = _validation_values(blocks, 0, VALIDATION_SPEAKERS)
     # A single fold is its own successor: one of its speakers is left to validate.
     return speakers if len(blocks) > 1 else blocks[0][1:2]
+
+
+def _everybody(columns: _Columns, seed: int) -> list[Fold]:
+    everybody = tuple(range(len(columns["corpus"])))
+    return [Fold(EVERYBODY, "+".join(_corpora(columns)), 0, EVERYBODY, everybody, (), ())]
 
 
 def _sentence_independent(columns: _Columns, seed: int) -> list[Fold]:

@@ -69,7 +69,7 @@ Recognises the emotion in recorded speech. {origin}
 ```python
 from transformers import pipeline
 
-classifier = pipeline("audio-classification", "{name}", trust_remote_code=True)
+classifier = pipeline("audio-classification", "{location}", trust_remote_code=True)
 for guess in classifier("speech.wav"):
     print(f"{{guess['label']:10s}} {{guess['score']:.2f}}")
 
@@ -112,7 +112,7 @@ diffusion over mel-spectrograms. {origin}
 ```python
 from diffusers import DiffusionPipeline
 
-pipe = DiffusionPipeline.from_pretrained("{name}", trust_remote_code=True)
+pipe = DiffusionPipeline.from_pretrained("{location}", trust_remote_code=True)
 enhanced = pipe("speech.wav", emotion="anger")
 audio, rate = enhanced.audios[0], enhanced.sampling_rate
 ```
@@ -139,6 +139,9 @@ heard.
 {license}
 """
 
+OF_RECIPE = """\
+Everybody in the corpora trained these weights. The scores are those of the same recipe where it was
+trained without the people, or without the corpus, that it is tested on."""
 ENHANCER_LIMITS = """\
 * **It changes what a person seems to feel.** Say so wherever enhanced speech is heard, and do not
   put emotions into the mouths of people who did not agree to it.
@@ -165,17 +168,20 @@ def model_card(
     records: Sequence[Mapping[str, Any]],
     config_summary: Mapping[str, object],
     base_model: str | None = None,
+    of_recipe: bool = False,
 ) -> ModelCard:
     """Write the card of a recognition model; every score in it stands in `records`.
 
     Args:
-        model_name: Repository id on the Hub or folder, which the usage snippet loads.
+        model_name: Repository id on the Hub or folder, which the usage snippet loads; of a mere
+            name, `path/to` it.
         corpora: Names of the corpora that the weights were trained on.
         records: Measured records (`evaluation.results.Record`) of this model; those of other tasks
             than recognition, or on other than original data, are left out. Those in other
             conditions than "as_recorded" are shown in tables of their own.
         config_summary: Settings worth knowing, listed as they are.
         base_model: Hub id of the pretrained model that was fine-tuned.
+        of_recipe: The records are of models of the same recipe: everybody trained these weights.
 
     Returns:
         The card; `card.save("README.md")` writes it.
@@ -190,8 +196,9 @@ def model_card(
     content = TEMPLATE.format(
         metadata=_metadata(model_name, corpora, measured, base_model).to_yaml(),
         name=model_name,
+        location=_location(model_name),
         origin=_origin(corpora, base_model),
-        results=_results(own),
+        results="\n\n".join([*([OF_RECIPE] if of_recipe and own else []), _results(own)]),
         training=_training(corpora, measured),
         settings="\n".join(f"* {key}: `{value}`" for key, value in config_summary.items()),
         limits="\n".join([LIMITS, TOY_LIMIT] if "toy_emotions" in corpora else [LIMITS]),
@@ -237,6 +244,7 @@ def enhancer_card(
     content = ENHANCER_TEMPLATE.format(
         metadata=metadata.to_yaml(),
         name=model_name,
+        location=_location(model_name),
         origin=_origin(corpora, None),
         results=enhancement_table(records) if records else "No judge has heard this model yet.",
         corpora=", ".join(f"`{corpus}`" for corpus in corpora),
@@ -319,6 +327,11 @@ def _metric_args(metrics: Mapping[str, Any], score: str) -> dict[str, Any]:
 def _title(record: Mapping[str, Any]) -> str:
     corpus, protocol = record["corpus"], record["protocol"]
     return f"{CORPUS_TITLES.get(corpus, corpus)}, {PROTOCOL_TITLES.get(protocol, protocol)}"
+
+
+def _location(model_name: str) -> str:
+    """What a snippet loads: never a mere name, which anybody could take on the Hub."""
+    return model_name if "/" in model_name else f"path/to/{model_name}"
 
 
 def _origin(corpora: Sequence[str], base_model: str | None) -> str:

@@ -12,6 +12,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 import train_classifier
 from datasets_scripts import EMOTIONS, load_corpus
 from pipelines import EmotionClassificationPipeline
+from training.config import ClassifierConfig, load_config
 
 CONFIG = train_classifier.Path(train_classifier.__file__).parent / "configs" / "transformer.yaml"
 TOY = {"speakers": 6, "repetitions": 1}
@@ -103,6 +104,39 @@ def test_scores_are_made_probabilities_on_validation_speakers(finished):
     settings = read(finished / "model/config.json")
     assert settings["score_temperature"] != 1.0
     assert settings["calibrations"] == ["toy_emotions"]
+
+
+def test_everybody_trains_weights_that_are_handed_out(train, tmp_path):
+    """In half precision, and with a card that claims no score of anybody else's model."""
+    stage = "stages=[{epochs: 1}]"
+    out = train("protocol=everybody", "half_precision=true", stage, output=tmp_path / "run")
+    assert read(out / "metrics.json") == []
+    settings = read(out / "model/config.json")
+    assert settings["trained_on"]["protocol"] == "everybody"
+    weights = load_file(out / "model/model.safetensors")
+    assert weights["statistics"].dtype == weights["layer_weights"].dtype == torch.float16
+    model = AutoModelForAudioClassification.from_pretrained(out / "model")
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert model.statistics.dtype == torch.float32
+    assert "Nothing was measured." in (out / "model/README.md").read_text()
+
+
+def test_a_card_shows_records_of_its_recipe_and_corpora_alone(tmp_path):
+    results = train_classifier.Path(train_classifier.__file__).parent / "results"
+    given = ["--config", str(CONFIG), "--config", str(CONFIG.with_name("everybody.yaml"))]
+
+    def shown(*overrides):
+        files = given[1::2]
+        config = load_config(ClassifierConfig, files, [f"card_records={results}", *overrides])
+        return {(r["corpus"], r["protocol"]) for r in train_classifier.recipe_records(config)}
+
+    both = shown("corpora.ravdess=x")
+    assert {("emodb", "speaker_independent"), ("ravdess", "speaker_independent")} <= both
+    assert not any(protocol == "cross_corpus" for _, protocol in both)
+    assert ("ravdess", "cross_corpus") in shown()
+    assert shown("corpora.crema_d=x") == set()
+    with pytest.raises(FileNotFoundError, match="Bad results folder"):
+        train_classifier.main([*given, f"card_records={tmp_path / 'none'}"])
 
 
 @pytest.mark.parametrize(

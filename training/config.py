@@ -162,10 +162,20 @@ class RunConfig:
 
 @dataclass
 class ClassifierConfig(RunConfig):
-    """What `train_classifier.py` can be told; `configs/classifier.yaml` explains each setting."""
+    """What `train_classifier.py` can be told; `configs/classifier.yaml` explains each setting.
+
+    What that file has no use for:
+
+    Args:
+        half_precision: Save weights in half precision; they load in single precision.
+        card_records: Folder of results whose records of this recipe, trained on the same corpora,
+            the card shows when nobody is tested.
+    """
 
     output_dir: str = "outputs/classifier"
     train_on_validation: bool = False
+    half_precision: bool = False
+    card_records: str | None = None
     model_name_or_path: str | None = None
     encoder_name_or_path: str | None = None
     model: dict[str, Any] = field(default_factory=dict)

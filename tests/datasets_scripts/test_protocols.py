@@ -57,6 +57,13 @@ def test_no_group_or_speaker_crosses_a_fold(labels, corpus, protocol):
             assert not validation & test
 
 
+@pytest.mark.parametrize("corpus", ["emodb", "both"])
+def test_everybody_trains_where_nobody_is_tested(labels, corpus):
+    (fold,) = protocol_folds(labels[corpus], "everybody")
+    assert fold.train == tuple(range(len(labels[corpus])))
+    assert fold.validation == fold.test == ()
+
+
 def test_emodb_leaves_one_speaker_out(labels):
     folds = protocol_folds(labels["emodb"], "speaker_independent")
     order = ["03", "08", "09", "10", "11", "12", "13", "14", "15", "16"]

@@ -137,6 +137,17 @@ def test_usage_names_the_model_and_compiles():
     assert 'classifier("speech.wav", corpus="my_room")' in snippet
 
 
+def test_a_mere_name_is_no_repository_of_somebody_on_the_hub():
+    text = card(model_name="toy").text
+    assert '"path/to/toy", trust_remote_code=True' in text
+
+
+def test_card_of_weights_that_everybody_trained_says_whose_scores_it_shows():
+    assert "Everybody in the corpora trained these weights" in card(of_recipe=True).text
+    assert "Everybody" not in card().text
+    assert "Everybody" not in card(of_recipe=True, records=[]).text
+
+
 def test_card_without_measurements_claims_nothing():
     made = card(records=[record(data="enhanced")])
     assert made.data.eval_results is None
