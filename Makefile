@@ -2,12 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := benchmarks datasets_scripts evaluation modeling pipelines training train_classifier.py train_diffusion.py enhance_dataset.py
+SOURCES := benchmarks datasets_scripts evaluation modeling pipelines pretrained/__init__.py training \
+	train_classifier.py train_diffusion.py enhance_dataset.py
 ENHANCER := outputs/toy_enhancer
+# Recordings of yours for `make demo`.
+RECORDINGS ?=
 
-.PHONY: demo test quality style clean
+.PHONY: demo demo-train test quality style clean
 
 demo: .venv/.demo
+	$(BIN)/python -m evaluation.demo $(RECORDINGS)
+
+demo-train: .venv/.demo
 	$(BIN)/python train_classifier.py --config configs/classifier.yaml --config configs/toy.yaml --overwrite
 	$(BIN)/python train_diffusion.py --config configs/diffusion.yaml --config configs/toy_diffusion.yaml --overwrite
 	rm -rf $(ENHANCER)/judged

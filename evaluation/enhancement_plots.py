@@ -118,6 +118,8 @@ def plot_pitch(
             axes.set_title(title)
             _draw_melody(axes, np.asarray(f0, float), hop_length / sampling_rate)
         row[0].set_title(f"{name}, {versions[0][0]}", color=_color(name))
+        for axes in row[len(versions) :]:
+            axes.remove()
     return _save(figure, path)
 
 

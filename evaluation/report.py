@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 import yaml
@@ -24,8 +25,10 @@ from .tables import enhancement_table, markdown_table
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-img { max-width: 100%; margin: .5rem 0 } table { border-collapse: collapse }
+img { max-width: 100%; margin: .5rem 0 } 
+table { border-collapse: collapse; display: block; overflow-x: auto }
 td, th { padding: .25rem .75rem; border-bottom: 1px solid #ddd; text-align: left }
+audio { width: 9rem; height: 2rem; vertical-align: middle }
 """
 
 
@@ -56,17 +59,24 @@ def write_report(run: Path, enhancer: Path | None = None) -> Path:
     records = json.loads((run / "metrics.json").read_text())
     classifier = pipeline("audio-classification", str(run / "model"), trust_remote_code=True)
     parts = [f"<h1>{html.escape(run.name)}</h1>", _table(markdown_table(records))]
-    parts += [_image("plots/history.png")] if (run / "plots" / "history.png").exists() else []
+    parts += [image("plots/history.png")] if (run / "plots" / "history.png").exists() else []
     for name, options in config["corpora"].items():
         options = options if isinstance(options, dict) else {"data_dir": options}
         dataset = load_corpus(name, **options)
         assert isinstance(dataset, Dataset)
         parts += _corpus_part(run, name, dataset, classifier)
     parts += [] if enhancer is None else _enhancer_part(run, enhancer)
-    path = run / "report.html"
+    return write_page(run / "report.html", run.name, parts)
+
+
+def write_page(path: Path, title: str, parts: Sequence[str]) -> Path:
+    """Write a page of parts in HTML, under a temporary name, and move it."""
     temporary = path.with_suffix(".tmp")
-    title = f"<title>{html.escape(run.name)}</title><style>{STYLE}</style>"
-    temporary.write_text(f"<!doctype html><meta charset=utf-8>{title}\n" + "\n".join(parts))
+    viewport = '<meta name="viewport" content="width=device-width">'
+    head = f"{viewport}<title>{html.escape(title)}</title><style>{STYLE}</style>"
+    temporary.write_text(
+        f"<!doctype html><meta charset=utf-8>{head}\n" + "\n".join(parts), encoding="utf-8"
+    )
     os.replace(temporary, path)
     return path
 
@@ -93,7 +103,7 @@ def _corpus_part(run: Path, name: str, dataset: Dataset, classifier: Any) -> lis
     return [
         f"<h2>{html.escape(name)}</h2>",
         _table(head + "\n".join(rows)),
-        *[_image(picture) for picture in pictures],
+        *[image(picture) for picture in pictures],
     ]
 
 
@@ -103,7 +113,7 @@ def _enhancer_part(run: Path, enhancer: Path) -> list[str]:
     if judged.exists():
         parts.append(_table(enhancement_table(json.loads(judged.read_text()))))
     pictures = sorted((enhancer / "plots").glob("*.png"))
-    return parts + [_image(os.path.relpath(picture, run)) for picture in pictures]
+    return parts + [image(os.path.relpath(picture, run)) for picture in pictures]
 
 
 def _draw_mels(
@@ -146,15 +156,26 @@ def _verdict(row: dict[str, Any], emotion: str, classifier: Any, corpus: str | N
 def _table(markdown: str) -> str:
     """A Markdown table as HTML."""
     lines = [line.strip("| ").split("|") for line in markdown.strip().splitlines()]
-    head, body = lines[0], [line for line in lines[2:] if len(line) == len(lines[0])]
+    head, *body = [[html.escape(cell.strip()) for cell in line] for line in lines]
+    return table(head, [line for line in body[1:] if len(line) == len(head)])
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose cells are HTML."""
 
     def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c.strip())}</{tag}>" for c in cells) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
 
-    return "<table>" + row(head, "th") + "".join(row(line, "td") for line in body) + "</table>"
+    return "<table>" + row(head, "th") + "".join(row(line, "td") for line in rows) + "</table>"
 
 
-def _image(path: str) -> str:
+def player(path: str) -> str:
+    """Something that plays a sound; its path is relative to the page."""
+    return f'<audio controls preload="none" src="{html.escape(quote(path))}"></audio>'
+
+
+def image(path: str) -> str:
+    """A picture; its path is relative to the page."""
     return f'<img src="{html.escape(path)}" alt="{html.escape(Path(path).stem)}">'
 
 

@@ -1,0 +1,176 @@
+"""What works right after the clone: the weights in the box, their card, and the demo."""
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import processes
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+from toy_components import make_wave
+from toy_enhancer import get_dummy_components
+from transformers import pipeline
+
+import train_classifier
+from datasets_scripts.emodb.emodb import EmoDB
+from pipelines import EmotionEnhancementPipeline, load_enhancer
+from pretrained import CLASSIFIER, ENHANCER, RECORDINGS
+from training.config import ClassifierConfig, load_config
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = [ROOT / "configs" / name for name in ("transformer.yaml", "everybody.yaml")]
+# What the repository may grow by.
+MEGABYTES = 25
+CLIPS = sorted(RECORDINGS.glob("*.flac"))
+with_recordings = pytest.mark.skipif(not CLIPS, reason="no recordings in this checkout")
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return pipeline("audio-classification", str(CLASSIFIER), trust_remote_code=True)
+
+
+def test_importing_the_box_loads_no_library():
+    code = (
+        "import pretrained, sys; print(sorted({'torch', 'numpy', 'transformers'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_box_is_small():
+    files = [f for f in (ROOT / "pretrained").rglob("*") if f.is_file() and not f.is_symlink()]
+    assert sum(file.stat().st_size for file in files) < MEGABYTES * 1e6
+
+
+class TestClassifier:
+    def test_its_code_is_what_would_be_saved_with_it_and_stands_in_one_place(
+        self, classifier, tmp_path
+    ):
+        classifier.save_pretrained(tmp_path)
+        saved = {file.name: file.read_bytes() for file in tmp_path.glob("*.py")}
+        links = {file.name: file for file in CLASSIFIER.glob("*.py")}
+        assert set(links) == set(saved)
+        for name, link in links.items():
+            assert not Path(link.readlink()).is_absolute()
+            assert link.resolve().parent in (ROOT / "modeling", ROOT / "pipelines"), name
+            assert link.read_bytes() == saved[name]
+
+    def test_it_is_kept_in_half_precision_and_computes_in_single(self, classifier):
+        kept = load_file(CLASSIFIER / "model.safetensors")
+        floats = [value for value in kept.values() if value.is_floating_point()]
+        assert {value.dtype for value in floats} == {torch.float16}
+        assert all(value.isfinite().all() for value in floats)
+        assert {weight.dtype for weight in classifier.model.parameters()} == {torch.float32}
+
+    def test_a_stranger_can_load_it_offline(self, tmp_path):
+        """Without this project, and with an empty cache."""
+        report = run_stranger(tmp_path)
+        assert report["importable"] == []
+        assert len(report["guesses"]) == 6
+
+    def test_a_copy_that_was_saved_says_the_same(self, classifier, tmp_path):
+        classifier.save_pretrained(tmp_path / "copy")
+        copy = pipeline("audio-classification", str(tmp_path / "copy"), trust_remote_code=True)
+        wave = make_wave(rate=16_000)
+        assert copy(wave) == classifier(wave)
+
+    def test_everybody_of_one_corpus_trained_it(self, classifier):
+        trained = classifier.model.config.trained_on
+        assert (trained["corpora"], trained["protocol"]) == (["emodb"], "everybody")
+        assert classifier.names == ["emodb"]
+
+    def test_its_card_is_made_of_the_records(self):
+        """Of the folds of its recipe, and of the corpus that it was not trained on."""
+        given = ["output_dir=emotion-transformer-emodb", f"card_records={ROOT / 'results'}"]
+        config = load_config(ClassifierConfig, CONFIGS, given)
+        card = train_classifier.build_card(config, [])
+        assert (CLASSIFIER / "README.md").read_text(encoding="utf-8") == str(card)
+        shown = {(r.dataset_type, r.dataset_config): r for r in card.data.eval_results}
+        assert set(shown) == {("emodb", "speaker_independent"), ("ravdess", "cross_corpus")}
+        own = json.loads((ROOT / "results" / "pretrained_classifier.json").read_text())
+        assert f"{100 * own[0]['metrics']['WA']:.1f} [" in card.text
+        assert card.data.license == "cc0-1.0"
+        assert "whose licence is MIT" in card.text
+
+
+def run_stranger(folder):
+    np.save(folder / "wave.npy", make_wave(rate=16_000))
+    script = Path(__file__).with_name("fresh_transformer.py")
+    environment = {"PATH": "", "HF_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-I", script, CLASSIFIER]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+@with_recordings
+class TestRecordings:
+    def test_they_are_two_of_each_emotion_by_everybody(self):
+        known = [EmoDB.parse_stem(file.stem) for file in CLIPS]
+        emotions = Counter((row["emotion"], row["gender"]) for row in known)
+        assert len(emotions) == 12
+        assert set(emotions.values()) == {1}
+        assert len({row["speaker"] for row in known}) == 10
+
+    def test_their_card_names_them(self):
+        listed = re.findall(
+            r"`(\w+\.flac)`", (RECORDINGS / "README.md").read_text(encoding="utf-8")
+        )
+        assert sorted(listed) == [file.name for file in CLIPS]
+
+    def test_the_classifier_knows_the_people_who_trained_it(self, classifier):
+        heard = [guesses[0]["label"] for guesses in classifier([str(f) for f in CLIPS], top_k=1)]
+        assert heard == [EmoDB.parse_stem(file.stem)["emotion"] for file in CLIPS]
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """The demo of a recording that can be read and of one that cannot."""
+    folder = tmp_path_factory.mktemp("demo")
+    enhancer = folder / "enhancer"
+    EmotionEnhancementPipeline(**get_dummy_components()).save_pretrained(enhancer)
+    soundfile.write(folder / "mine & yours.wav", make_wave(rate=16_000), 16_000)
+    (folder / "broken.wav").write_bytes(b"RIFF")
+    files = [str(folder / name) for name in ("mine & yours.wav", "broken.wav")]
+    given = ["-m", "evaluation.demo", *files, f"--enhancer={enhancer}"]
+    command = [*given, f"--output_dir={folder / 'page'}"]
+    return folder / "page", *processes.run(folder / "log", *command)
+
+
+class TestDemo:
+    def test_a_file_that_fails_does_not_stop_the_rest(self, shown):
+        folder, printed, status = shown
+        assert status == 1, printed
+        assert "broken.wav': " in printed
+        assert "mine & yours.wav" in printed
+        assert (folder / "index.html").exists()
+
+    def test_page_has_players_and_pictures_that_exist(self, shown):
+        folder, _, _ = shown
+        page = (folder / "index.html").read_text(encoding="utf-8")
+        sources = [source.replace("%20", " ").replace("%26", "&")
+                   for source in re.findall(r'src="([^"]+)"', page)]  # fmt: skip
+        assert all((folder / source).stat().st_size > 1_000 for source in sources)
+        made = [source for source in sources if source.endswith(".wav") and "own_0" in source]
+        assert len(made) == 4  # heard, recorded, enhanced, converted
+        assert {"attention.png", "enhanced.png"} <= set(sources)
+
+    @with_recordings
+    def test_page_says_whose_voices_they_are_and_what_others_would_get(self, shown):
+        page = (shown[0] / "index.html").read_text(encoding="utf-8")
+        assert "whose voices trained this classifier" in page
+        assert re.search(r"names \d+ % of the recordings \(EmoDB, unseen speakers\)", page)
+
+
+@pytest.mark.skipif(not ENHANCER.exists(), reason="no enhancer in this checkout")
+def test_the_enhancer_in_the_box_makes_sound():
+    wave = make_wave(rate=16_000)
+    made = load_enhancer(ENHANCER)(wave, sampling_rate=16_000, emotion="anger")
+    assert len(made.audios[0]) > 0
