@@ -94,7 +94,7 @@ from training.run import (
     hub_options,
     push_folder,
 )
-from training.state import replace_folder, write_json
+from training.state import halve_weights, replace_folder, write_json
 
 # Natural logarithms: scores may become at most five times as sharp or as flat.
 LOG_TEMPERATURES = (-1.6, 1.6)
@@ -554,20 +554,9 @@ def export(run: ClassifierRun, records: Sequence[dict[str, Any]]) -> None:
         temporary
     )
     if run.config.half_precision:
-        halve_weights(temporary / "model.safetensors")
+        halve_weights(temporary)
     build_card(run.config, records).save(temporary / "README.md")
     replace_folder(temporary, folder)
-
-
-def halve_weights(file: Path) -> None:
-    """Keep saved weights in half precision, for half the size.
-
-    The configuration beside them goes on to say float32: so they are loaded, and computed with,
-    which CPUs do faster.
-    """
-    state = load_file(file)
-    halved = {n: value.half() if value.is_floating_point() else value for n, value in state.items()}
-    save_file(halved, file, metadata={"format": "pt"})
 
 
 def build_card(config: ClassifierConfig, records: Sequence[Mapping[str, Any]]) -> ModelCard:

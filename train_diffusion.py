@@ -73,7 +73,7 @@ from training.run import (
     push_folder,
 )
 from training.shift import fit_class_shift, load_voices
-from training.state import replace_folder
+from training.state import halve_weights, replace_folder
 
 # What must agree between the runs of the recogniser and of the enhancer.
 SHARED_SETTINGS = ("protocol", "fold", "seed")
@@ -170,7 +170,7 @@ class DiffusionRun(Run):
 
     def after_evaluation(self, improved: bool) -> None:
         """Show what the denoiser does by now."""
-        if not self.in_autoencoder and self.accelerator.is_main_process:
+        if not self.in_autoencoder and self.accelerator.is_main_process and self.validation:
             write_samples(self)
 
     def finish_stage(self) -> None:
@@ -422,7 +422,10 @@ def min_snr_weights(scheduler: DDPMScheduler, timestep: torch.Tensor, gamma: flo
 
 @torch.no_grad()
 def validation_losses(run: DiffusionRun) -> dict[str, float]:
-    """Mean loss on fixed noise and timesteps, and by quarter of the schedule for the denoiser."""
+    """Mean loss on fixed noise and timesteps, and by quarter of the schedule for the denoiser.
+
+    Nothing where everybody trains.
+    """
     training = run.model.training
     run.model.eval()
     losses, quarters = [], []
@@ -431,6 +434,8 @@ def validation_losses(run: DiffusionRun) -> dict[str, float]:
         losses.append(losses_of(run, batch).float().cpu())
         quarters.append(torch.tensor(rows) % TIMESTEP_QUARTERS)
     run.model.train(training)
+    if not losses:
+        return {}
     loss, quarter = torch.cat(losses), torch.cat(quarters)
     scores = {"validation_loss": loss.mean().item()}
     if not run.in_autoencoder:
@@ -513,6 +518,8 @@ def export(run: DiffusionRun) -> None:
     for module in (run.vae, run.bare_model):
         module.to(memory_format=torch.contiguous_format)
     pipe.save_pretrained(temporary)
+    if run.config.half_precision:
+        halve_weights(temporary)
     # Nobody has heard it yet: `benchmarks.enhancement` adds what judges say.
     write_enhancer_card(temporary, run.config, run.progress.history)
     replace_folder(temporary, run.folder / "model")

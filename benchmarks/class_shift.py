@@ -39,7 +39,7 @@ from tqdm.auto import tqdm
 from datasets_scripts import EMOTIONS, load_corpus, protocol_folds
 from evaluation import Record, plot_pitch, provenance, write_records
 from evaluation.quality import QualityMeter
-from evaluation.tables import PANEL
+from evaluation.tables import CLASS_SHIFT, PANEL
 from modeling import EmotionShift, MelVocoder, Prosody, extract_prosody
 from training.shift import BAND_FILTERS, Voices, fit_band_filter, fit_class_shift
 from training.state import write_json
@@ -68,7 +68,7 @@ from .panel import (
     wrong_emotions,
 )
 
-BAND_FILTER, CLASS_SHIFT, PSOLA, ORIGINAL = "band-filter", "class-shift", "psola", "recordings"
+BAND_FILTER, PSOLA, ORIGINAL = "band-filter", "psola", "recordings"
 NOTHING = (0.0, 0.0)
 # What models of others are asked about voice, words and sound of: that takes the most time.
 PRESERVED = ("vocoder_only", "enhanced", "converted")

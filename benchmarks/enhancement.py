@@ -125,6 +125,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 4.0, 6.0])
     parser.add_argument("--plots", type=Path, default=Path("results/plots"))
     add_enhancement_arguments(parser)
+    parser.set_defaults(method="diffusion")
     return parser.parse_args(arguments)
 
 

@@ -106,8 +106,9 @@ ENHANCER_TEMPLATE = """\
 
 # {name}
 
-Makes the emotion in recorded speech clearer, or another one, and keeps words and voice: latent
-diffusion over mel-spectrograms. {origin}
+Makes the emotion in recorded speech clearer, or another one, and keeps the words. A shift moves
+pitch, tempo and spectrum by the emotion's mean effect; latent diffusion over mel-spectrograms
+(`method="diffusion"`) changes the spectrum alone. {origin}
 
 ```python
 from diffusers import DiffusionPipeline
@@ -142,18 +143,25 @@ heard.
 OF_RECIPE = """\
 Everybody in the corpora trained these weights. The scores are those of the same recipe where it was
 trained without the people, or without the corpus, that it is tested on."""
+OF_SHIFT = """\
+Everybody in the corpora trained this model. The scores, in percent, are those of the shift where it
+was fitted without the people that it is tested on. No judge has heard this diffusion model."""
 ENHANCER_LIMITS = """\
 * **It changes what a person seems to feel.** Say so wherever enhanced speech is heard, and do not
   put emotions into the mouths of people who did not agree to it.
 * **Acted speech of few speakers** in a handful of sentences. Expect less of spontaneous speech,
   other languages and other microphones.
-* **Timing stays.** Durations and pauses, which carry emotion too, are those of the recording."""
+* **The same for everybody.** The shift moves all voices by the mean effect of an emotion; the
+  diffusion model leaves pitch, durations and pauses as they are."""
 LIMITS = """\
 * **Acted speech of few speakers.** Actors portray emotions in a handful of studio-recorded
   sentences. Expect less on spontaneous speech, other languages and other microphones.
 * **Not for decisions about people.** The scores say which of the acted emotions a voice resembles,
   not what a person feels. Do not use them in hiring, policing, health, education or any other
-  assessment of a person.
+  assessment of a person. In some places the law forbids it: in the European Union, recognising
+  emotions at work and in schools (Regulation 2024/1689, article 5).
+* **Only with consent.** A voice is personal data: do not use this on people who did not agree to
+  it.
 * **No base rates.** The corpora set how often each emotion occurs; the probabilities carry that
   over."""
 TOY_LIMIT = """\
@@ -214,6 +222,7 @@ def enhancer_card(
     history: Sequence[Mapping[str, Any]],
     config_summary: Mapping[str, object],
     records: Sequence[Mapping[str, Any]] = (),
+    of_recipe: bool = False,
 ) -> ModelCard:
     """Write the card of an enhancer; every number in it was measured.
 
@@ -223,6 +232,8 @@ def enhancer_card(
         history: Evaluations of the run, with "stage" and "validation_loss".
         config_summary: Settings worth knowing, listed as they are.
         records: Measured records of tasks "clarity" and "preservation", if there are any yet.
+        of_recipe: The records are of the shift where it was fitted without those it is tested on:
+            everybody trained this model.
 
     Raises:
         ValueError: No corpus is named.
@@ -240,13 +251,14 @@ def enhancer_card(
         tags=["speech-emotion", "audio", "speech", "emotion", "diffusion"],
         datasets=list(corpora),
     )
-    final = {entry["stage"]: entry["validation_loss"] for entry in history}
+    validated = [entry for entry in history if "validation_loss" in entry]
+    final = {entry["stage"]: entry["validation_loss"] for entry in validated}
     content = ENHANCER_TEMPLATE.format(
         metadata=metadata.to_yaml(),
         name=model_name,
         location=_location(model_name),
         origin=_origin(corpora, None),
-        results=enhancement_table(records) if records else "No judge has heard this model yet.",
+        results=_heard(records, of_recipe),
         corpora=", ".join(f"`{corpus}`" for corpus in corpora),
         losses=" ".join(f"Validation loss of the {k}: {v:.4f}." for k, v in final.items()),
         settings="\n".join(f"* {key}: `{value}`" for key, value in config_summary.items()),
@@ -256,6 +268,13 @@ def enhancer_card(
         license=_license_note(corpora, None),
     )
     return ModelCard(content)
+
+
+def _heard(records: Sequence[Mapping[str, Any]], of_recipe: bool) -> str:
+    if not records:
+        return "No judge has heard this model yet."
+    table = enhancement_table(records)
+    return f"{OF_SHIFT}\n\n{table}" if of_recipe else table
 
 
 def weights_license(corpora: Iterable[str]) -> str:
@@ -361,8 +380,16 @@ def _results(records: Sequence[Mapping[str, Any]]) -> str:
             "Calibrated by so many unlabelled recordings:",
             calibration_table(records),
         ]
-    sections.append(f"Measured on {', '.join(days)} at commit {', '.join(commits)}.")
+    sections += [
+        f"Measured on {', '.join(days)} at commit {', '.join(commits)} by",
+        "```bash\n" + "\n".join(_commands(records)) + "\n```",
+    ]
     return "\n\n".join(sections)
+
+
+def _commands(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    commands = [line for r in records for line in r["provenance"]["command"].split(" && ")]
+    return list(dict.fromkeys(commands))
 
 
 def _training(corpora: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str:

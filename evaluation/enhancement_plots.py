@@ -141,8 +141,8 @@ def plot_losses(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[st
     """Training and validation loss of each stage, and validation by quarter of the schedule.
 
     Args:
-        history: One entry an evaluation, with "stage", "step", "train_loss", "validation_loss" and,
-            for the denoiser, "validation_loss_quarter_1" to 4.
+        history: One entry an evaluation, with "stage", "step", "train_loss" and, where somebody
+            validates, "validation_loss" and, for the denoiser, "validation_loss_quarter_1" to 4.
         path: Where the PNG goes.
 
     Raises:
@@ -155,7 +155,8 @@ def plot_losses(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[st
     for axes, stage in zip(figure.subplots(1, len(stages), squeeze=False)[0], stages, strict=True):
         entries = [entry for entry in history if entry["stage"] == stage]
         _draw_series(axes, entries, "train_loss", "training", TRAIN_COLOR)
-        _draw_series(axes, entries, "validation_loss", "validation", VALIDATION_COLOR)
+        if "validation_loss" in entries[0]:
+            _draw_series(axes, entries, "validation_loss", "validation", VALIDATION_COLOR)
         for quarter in range(1, 5):
             key = f"validation_loss_quarter_{quarter}"
             if key in entries[0]:

@@ -29,7 +29,13 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 from .audio_inputs import Entry, check_rate, list_recordings, read_recording
 from .emotion_enhancement_task import CONFIG
-from .enhancement_checks import check_seconds, check_settings, generators_each, one_each
+from .enhancement_checks import (
+    check_heard,
+    check_seconds,
+    check_settings,
+    generators_each,
+    one_each,
+)
 
 NO_EMOTION: dict[str, Any] = {"intensity": 0.0, "guidance_scale": 1.0}
 # Steps that DDIM can go both ways.
@@ -193,7 +199,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         output_type: str = "wav",
         generator: torch.Generator | list[torch.Generator] | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
-        method: str = "diffusion",
+        method: str = "auto",
         source_emotion: str | Sequence[str | None] | None = None,
     ) -> EmotionEnhancementOutput:
         r"""Enhance the emotion of recordings, or convert them to another one.
@@ -237,7 +243,8 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             method: `"diffusion"`, or `"shift"`: bands, pitch and tempo of the recording's own
                 waveform are moved by the mean effect of the emotion on training speakers, times
                 `intensity`, at the level that it had. That takes no network, and listens to none
-                of the other settings.
+                of the other settings. `"auto"` is the shift where the model holds one: it
+                converts, which the diffusion model hardly does.
             source_emotion: What recordings carry now, for `"shift"`; what the recogniser hears when
                 not given. Another one than the target is converted: its effect is taken away.
 
@@ -258,10 +265,15 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             num_noises,
             callback_on_step_end,
         )
-        others = {"vocoder": vocoder, "hifigan": hifigan, "output_type": output_type}
-        check_settings(self.scheduler, **vars(settings), **others, method=method)
-        if method == "shift" and self.shift is None:
-            raise ValueError("Bad method 'shift', expected 'diffusion': the model holds no shift")
+        others = {"vocoder": vocoder, "hifigan": hifigan}
+        check_settings(
+            self.scheduler, **vars(settings), **others, output_type=output_type, method=method
+        )
+        method = self._method(method)
+        if method == "shift":
+            unheard = {name: value for name, value in vars(settings).items() if name != "intensity"}
+            parameters = inspect.signature(type(self).__call__).parameters
+            check_heard({**unheard, **others, "reference": reference}, parameters)
         entries = self._entries(audio, sampling_rate)
         given = self._names(emotion, len(entries), "emotions")
         corpora = self._names(corpus, len(entries), "corpora")
@@ -412,6 +424,14 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         waves = [wave.numpy() for wave in self.read(recordings, sampling_rate)]
         rate = self.feature_extractor.sampling_rate
         self.feature_extractor.calibrate(waves, rate, name=name, speakers=speakers)
+
+    def _method(self, method: str) -> str:
+        """What `"auto"` stands for; any other as it is."""
+        if method == "auto":
+            return "diffusion" if self.shift is None else "shift"
+        if method == "shift" and self.shift is None:
+            raise ValueError("Bad method 'shift', expected 'diffusion': the model holds no shift")
+        return method
 
     def _entries(self, audio: Any, sampling_rate: Any) -> list[Entry]:
         """One recording or several, checked as far as that takes no decoding."""

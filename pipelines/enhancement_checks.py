@@ -5,7 +5,7 @@ This file is copied to the Hub beside the pipeline, hence it imports nothing of 
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -15,7 +15,7 @@ CHOICES = {
     "injection": ("noise", "inversion"),
     "anchor": ("source", "no_emotion"),
     "output_type": ("wav", "mel"),
-    "method": ("diffusion", "shift"),
+    "method": ("auto", "diffusion", "shift"),
     "vocoder": ("griffin_lim", "source_filter", "psola", "hifigan"),
 }
 NUMBERS = {"strength": (0, 1), "guidance_scale": (0, None), "intensity": (0, None)}
@@ -47,6 +47,24 @@ def check_settings(scheduler: Any, **settings: Any) -> None:
         raise ValueError(f"Bad callback_on_step_end {callback!r}, expected a function or None")
     _check_hifigan(settings.get("vocoder"), settings.get("hifigan"))
     _check_scheduler(scheduler, settings["num_inference_steps"])
+
+
+def check_heard(settings: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Refuse settings of the diffusion model for the shift, which would not listen to them.
+
+    Args:
+        settings: By name.
+        parameters: Of the call, by name, with their defaults.
+
+    Raises:
+        ValueError: One of them is another than its default; names all that are.
+    """
+    others = [n for n, value in settings.items() if not _is_same(value, parameters[n].default)]
+    if others:
+        raise ValueError(
+            f"Got {sorted(others)} for method 'shift', which listens to none of them, expected "
+            "method='diffusion' with them; intensity says how far to shift"
+        )
 
 
 def check_seconds(seconds: Any, longest: float) -> None:
@@ -89,6 +107,11 @@ def generators_each(given: Any, count: int) -> list[torch.Generator | None]:
     if len(entries) != count:
         raise ValueError(f"Got {len(entries)} generators, expected 1 or {count}")
     return entries
+
+
+def _is_same(value: Any, default: Any) -> bool:
+    # A reference may be an array, which is no truth value when compared.
+    return value is default or (isinstance(value, (Real, str)) and value == default)
 
 
 _GENERATORS = (torch.Generator, type(None))

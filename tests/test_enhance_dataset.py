@@ -12,8 +12,8 @@ import enhance_dataset
 from datasets_scripts import decode_audio, export_parquet, load_corpus
 from pipelines import EmotionEnhancementPipeline
 
-QUICK = ("--num_inference_steps", "2", "--shard_size", "5", "--strength", "0.5")
-QUICK += ("--vocoder", "source_filter", "--anchor", "source")
+DIFFUSION = ("--method", "diffusion", "--num_inference_steps", "2", "--strength", "0.5")
+DIFFUSION += ("--vocoder", "source_filter", "--anchor", "source")
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,11 @@ def source(tmp_path_factory):
 
 @pytest.fixture
 def enhance(model, source, tmp_path):
-    def run(*arguments, output="enhanced"):
+    def run(*arguments, output="enhanced", settings=DIFFUSION):
         folder = tmp_path / output
         given = ["--model", str(model), "--dataset", str(source), "--output_dir", str(folder)]
         # Of an option given twice the last one counts.
-        enhance_dataset.main([*given, *QUICK, *arguments])
+        enhance_dataset.main([*given, "--shard_size", "5", *settings, *arguments])
         return folder
 
     return run
@@ -50,7 +50,7 @@ def read(folder):
 
 def test_a_corpus_is_moved_by_mean_effects(enhance, source):
     """Another tempo is another length, and what is drawn are both."""
-    folder = enhance("--method", "shift", "--emotion", "anger")
+    folder = enhance("--emotion", "anger", settings=())
     made, given = read(folder), read(source)
     assert made["file"] == given["file"]
     lengths = [
@@ -59,7 +59,7 @@ def test_a_corpus_is_moved_by_mean_effects(enhance, source):
         for samples, rate in (decode_audio(row["audio"]) for row in rows)
     ]
     assert sum(lengths[: len(made)]) < 0.95 * sum(lengths[len(made) :])
-    assert json.loads(made[0]["settings"])["method"] == "shift"
+    assert json.loads(made[0]["settings"])["method"] == "auto"
     assert (folder / "sheet.png").stat().st_size > 10_000
 
 

@@ -137,7 +137,15 @@ class StageConfig(ScheduleConfig):
 
 @dataclass
 class RunConfig:
-    """What both training scripts can be told; the files in `configs/` explain each setting."""
+    """What both training scripts can be told; the files in `configs/` explain each setting.
+
+    What the base files have no use for:
+
+    Args:
+        half_precision: Save weights in half precision; they load in single precision.
+        card_records: Folder of results whose records of this recipe, trained on the same corpora,
+            the card shows when nobody is tested.
+    """
 
     corpora: dict[str, Any]
     output_dir: str = "outputs/run"
@@ -156,26 +164,18 @@ class RunConfig:
     checkpoint_limit: int = 2
     num_workers: int = 0
     tracker: str | None = None
+    half_precision: bool = False
+    card_records: str | None = None
     hub_model_id: str | None = None
     push_to_hub: bool = False
 
 
 @dataclass
 class ClassifierConfig(RunConfig):
-    """What `train_classifier.py` can be told; `configs/classifier.yaml` explains each setting.
-
-    What that file has no use for:
-
-    Args:
-        half_precision: Save weights in half precision; they load in single precision.
-        card_records: Folder of results whose records of this recipe, trained on the same corpora,
-            the card shows when nobody is tested.
-    """
+    """What `train_classifier.py` can be told; `configs/classifier.yaml` explains each setting."""
 
     output_dir: str = "outputs/classifier"
     train_on_validation: bool = False
-    half_precision: bool = False
-    card_records: str | None = None
     model_name_or_path: str | None = None
     encoder_name_or_path: str | None = None
     model: dict[str, Any] = field(default_factory=dict)

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation import enhancer_card
+from datasets_scripts import EVERYBODY
+from evaluation import enhancer_card, read_records
+from evaluation.results import Record
+from evaluation.tables import CLASS_SHIFT
 
 from .config import DiffusionConfig
 
@@ -23,16 +26,33 @@ def write_enhancer_card(
         model: That folder, within the folder of the run.
         config: Settings of the run.
         history: Its evaluations.
-        records: What judges heard of this very model, if they did.
+        records: What judges heard of this very model, if they did. Where nobody was left to test
+            it with, the card shows the shift's.
     """
     card = enhancer_card(
         model_name=config.hub_model_id or model.parent.name,
         corpora=list(config.corpora),
         history=history,
         config_summary=config_summary(config),
-        records=records,
+        records=records or shift_records(config),
+        of_recipe=config.protocol == EVERYBODY,
     )
     card.save(model / "README.md")
+
+
+def shift_records(config: DiffusionConfig) -> list[Record]:
+    """Records of the shift where it was fitted without those it was tested on, if asked for.
+
+    It is fitted for each corpus by itself: what others the model was trained on does not matter.
+
+    Raises:
+        FileNotFoundError: The folder of records is not there.
+        ValueError: It holds something else.
+    """
+    if config.protocol != EVERYBODY or config.card_records is None:
+        return []
+    records = read_records(config.card_records)
+    return [r for r in records if r["system"] == CLASS_SHIFT and r["corpus"] in config.corpora]
 
 
 def config_summary(config: DiffusionConfig) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -171,3 +172,15 @@ def cosine_schedule(progress: float, warmup: float) -> float:
     if progress < warmup:
         return (progress + 0.01 * warmup) / (1.01 * warmup)
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def halve_weights(folder: Path) -> None:
+    """Keep the weights of a saved model, or of all parts of a pipeline, in half precision.
+
+    For half the size. They load, and are computed with, in single precision, which CPUs do faster:
+    the configurations beside them go on to say float32.
+    """
+    for file in sorted(folder.rglob("*.safetensors")):
+        state = load_file(file)
+        halved = {n: v.half() if v.is_floating_point() else v for n, v in state.items()}
+        save_file(halved, file, metadata={"format": "pt"})

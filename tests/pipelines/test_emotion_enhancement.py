@@ -51,7 +51,7 @@ def wave():
 
 @pytest.fixture(scope="module")
 def toy_pipe():
-    pipe = EmotionEnhancementPipeline(**get_dummy_components())
+    pipe = EmotionEnhancementPipeline(**{**get_dummy_components(), "shift": None})
     pipe.set_progress_bar_config(disable=True)
     return with_scheduler(pipe, DPMSolverMultistepScheduler)
 

@@ -25,9 +25,10 @@ def enhancer(folder):
 
 
 def test_takes_the_arguments_of_the_diffusion_pipeline(enhancer, wave):
-    kept = enhancer(wave, strength=0.0, vocoder="source_filter", emotion="fear")
+    settings = {"method": "diffusion", "vocoder": "source_filter"}
+    kept = enhancer(wave, strength=0.0, emotion="fear", **settings)
     np.testing.assert_allclose(kept["audio"], wave, atol=1e-3)
-    changed = enhancer(wave, strength=0.8, vocoder="source_filter", num_inference_steps=3)
+    changed = enhancer(wave, strength=0.8, num_inference_steps=3, **settings)
     assert np.abs(changed["audio"] - wave).max() > 1e-2
     assert changed["sampling_rate"] == RATE
 
@@ -35,7 +36,7 @@ def test_takes_the_arguments_of_the_diffusion_pipeline(enhancer, wave):
 def test_many_recordings_give_one_result_each(enhancer, wave, tmp_path):
     soundfile.write(tmp_path / "clip.wav", wave, RATE)
     given = [str(tmp_path / "clip.wav"), {"array": wave[: RATE // 2], "sampling_rate": RATE}]
-    outputs = enhancer(given, emotion="sadness", num_inference_steps=2)
+    outputs = enhancer(given, emotion="sadness", num_inference_steps=2, method="diffusion")
     assert [len(output["audio"]) for output in outputs] == [RATE, RATE // 2]
     assert {output["emotion"] for output in outputs} == {"sadness"}
 
@@ -65,13 +66,13 @@ def test_loading_arguments_reach_the_diffusion_pipeline(folder, wave):
         "emotion-enhancement", str(folder), trust_remote_code=True, dtype=torch.bfloat16
     )
     assert half.model.enhancer.unet.dtype == torch.bfloat16
-    output = half(wave, emotion="anger", num_inference_steps=2)
+    output = half(wave, emotion="anger", num_inference_steps=2, method="diffusion")
     assert np.isfinite(output["audio"]).all()
 
 
 def test_what_it_saves_loads_again(enhancer, wave, tmp_path):
     enhancer.save_pretrained(tmp_path / "copy")
-    settings = {"emotion": "anger", "num_inference_steps": 3}
+    settings = {"emotion": "anger", "num_inference_steps": 3, "method": "diffusion"}
     again = pipeline("emotion-enhancement", str(tmp_path / "copy"), trust_remote_code=True)
     given, expected = (
         p(wave, generator=torch.Generator().manual_seed(0), **settings) for p in (again, enhancer)
@@ -80,7 +81,7 @@ def test_what_it_saves_loads_again(enhancer, wave, tmp_path):
 
 
 def test_forms_of_recordings(enhancer, wave):
-    settings = {"emotion": "fear", "strength": 0.0, "vocoder": "source_filter"}
+    settings = {"emotion": "fear", "strength": 0.0, "method": "diffusion"}
     expected = enhancer(wave, **settings)["audio"]
     for given in ((RATE, wave), (wave, RATE), wave.tolist()):
         np.testing.assert_allclose(enhancer(given, **settings)["audio"], expected, atol=1e-6)

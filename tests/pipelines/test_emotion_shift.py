@@ -104,9 +104,22 @@ def test_a_model_without_a_shift_says_so(vowel, tmp_path):
             shift(loaded, vowel, emotion="anger")
 
 
+def test_a_model_with_a_shift_uses_it(pipe, vowel):
+    moved = pipe(vowel, RATE, corpus="emodb", emotion="anger", source_emotion="anger").audios[0]
+    named = shift(pipe, vowel, emotion="anger", source_emotion="anger")
+    np.testing.assert_array_equal(moved, named)
+
+
+def test_settings_of_the_diffusion_are_not_swallowed(pipe, vowel):
+    message = r"Got \['reference', 'strength'\] for method 'shift', .* expected method='diffusion'"
+    for method in ("auto", "shift"):
+        with pytest.raises(ValueError, match=message):
+            pipe(vowel, RATE, emotion="anger", method=method, strength=0.3, reference=vowel)
+
+
 def test_what_cannot_be_is_refused(pipe, vowel, tmp_path):
     with pytest.raises(
-        ValueError, match=r"Bad method 'x', expected one of \['diffusion', 'shift'\]"
+        ValueError, match=r"Bad method 'x', expected one of \['auto', 'diffusion', 'shift'\]"
     ):
         pipe(vowel, RATE, method="x")
     with pytest.raises(ValueError, match="Bad emotion 'rage'"):
