@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := benchmarks datasets_scripts evaluation modeling pipelines training train_classifier.py train_diffusion.py enhance_dataset.py
+SOURCES := benchmarks datasets_scripts evaluation modeling pipelines speech_emotion training train_classifier.py train_diffusion.py enhance_dataset.py
 ENHANCER := outputs/toy_enhancer
 
 .PHONY: demo test quality style clean
