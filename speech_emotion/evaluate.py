@@ -94,12 +94,14 @@ def load_labelled(data: str) -> Any:
     Raises:
         typer.BadParameter: Nothing of that kind, or no recordings in it.
     """
-    from datasets import Audio, ClassLabel, load_dataset
+    from datasets import Audio, ClassLabel, disable_progress_bars, load_dataset
 
     from datasets_scripts import CORPORA, load_corpus
 
     name, _, folder = data.partition("=")
     path = Path(data).expanduser()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     with refusing(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         if name in CORPORA and name != "folder":

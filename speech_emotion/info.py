@@ -12,6 +12,7 @@ import typer
 from . import options
 from .folders import describe
 from .messages import refusing
+from .models import own_model
 from .tables import print_table
 
 PACKAGES = (
@@ -38,7 +39,7 @@ def info(
       speech-emotion info outputs/transformer_0/model
       speech-emotion info you/your-model --revision v1 --json
 
-    Of a model it says what it was trained on, its licence, emotions and sizes, and whether code lies
+    Of a model it says what it was trained on, its licence, emotions and sizes, and which code lies
     beside its weights. Nothing of it is run, and its weights are not loaded.
     """
     content = describe_installation() if model is None else describe_model(model, revision)
@@ -58,7 +59,7 @@ def describe_installation() -> dict[str, Any]:
             content[package] = "not installed"
     content["device"] = describe_device()
     for kind in ("classifier", "enhancer"):
-        content[kind] = describe_own(kind)
+        content[kind] = str(own_model(kind.upper()) or "none in this installation")
     return content
 
 
@@ -69,16 +70,6 @@ def describe_device() -> str:
     if torch.cuda.is_available():
         return f"cuda ({torch.cuda.get_device_name()})"
     return f"cpu ({torch.get_num_threads()} threads)"
-
-
-def describe_own(kind: str) -> str:
-    """Where a model of this package lies."""
-    try:
-        import pretrained
-    except ImportError:
-        return "none in this installation"
-    folder: Path = getattr(pretrained, kind.upper())
-    return str(folder) if folder.is_dir() else "none in this installation"
 
 
 def describe_model(model: str, revision: str | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What is said to people, on standard error, and what becomes of mistakes."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -71,10 +72,10 @@ def quieten_libraries() -> None:
 
 def progress(items: Iterable[Item], count: int, what: str) -> Iterable[Item]:
     """Items, with a bar on standard error where that is a terminal and there are several."""
+    if count < 2 or not sys.stderr.isatty():
+        return items
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    if count < 2 or not console.is_terminal:
-        return items
     return track(items, description=what, total=count, console=console, transient=True)

@@ -17,21 +17,39 @@ def default_model(kind: str) -> str:
     Raises:
         typer.BadParameter: This installation carries none.
     """
+    folder = own_model(kind)
+    if folder is None:
+        raise typer.BadParameter(
+            f"This installation carries no {kind.lower()}, expected --model with a folder or Hub id"
+        )
+    return str(folder)
+
+
+def own_model(kind: str) -> Path | None:
+    """As `default_model`, but `None` where there is none."""
     try:
         import pretrained  # here, since an installation may leave the weights out
-    except ImportError as error:
-        raise typer.BadParameter(
-            "This installation carries no models, expected --model with a folder or Hub id"
-        ) from error
-    return str(getattr(pretrained, kind))
+    except ImportError:
+        return None
+    folder: Path = getattr(pretrained, kind)
+    return folder if folder.is_dir() else None
 
 
 def chosen_model(model: str | None, kind: str) -> str:
-    """What `--model` names, `~` expanded, or else the model that comes with this package."""
+    """What `--model` names, `~` expanded, or else the model that comes with this package.
+
+    Raises:
+        typer.BadParameter: A folder that is not there, or no model at all.
+    """
     if model is None:
         return default_model(kind)
     expanded = Path(model).expanduser()
-    return str(expanded) if expanded.exists() else model
+    if expanded.is_dir():
+        return str(expanded)
+    # A Hub id has at most one slash: what cannot be one is not asked for over the network.
+    if expanded.exists() or model.startswith((".", "~", "/")) or model.count("/") > 1:
+        raise typer.BadParameter(f"Bad --model '{model}', expected a folder of a model or a Hub id")
+    return model
 
 
 def load_classifier(

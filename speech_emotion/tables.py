@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 WIDTH = 20
+WIDTH_OF_FILES = 1_000
 PARTS = " ▏▎▍▌▋▊▉█"
 
 
@@ -35,6 +36,9 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console = Console(highlight=False)
+    if not console.is_terminal:
+        # Nobody folds a file.
+        console.width = WIDTH_OF_FILES
     if title:
         console.print(Text(title), style="bold")
     console.print(table)
