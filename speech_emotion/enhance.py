@@ -37,7 +37,7 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="A file (wav, flac, ogg, mp3), a folder for several recordings, or - for standard "
+        help="A file (wav, flac, ogg), a folder for several recordings, or - for standard "
         "output; SPEECH_enhanced.wav or SPEECH_EMOTION.wav here when not given.",
     ),
 ]
@@ -93,7 +93,10 @@ def convert(
     emotion: Annotated[str, typer.Option(help="What is to be heard.", show_default=False)],
     source_emotion: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="What the recording carries; what is heard in it when not given."),
+        typer.Option(
+            "--source_emotion",
+            help="What the recording carries; what is heard in it when not given.",
+        ),
     ] = None,
     intensity: Intensity = None,
     strength: Strength = None,

@@ -16,8 +16,8 @@ from .messages import Failures, say
 
 STANDARD = "-"
 ADDRESSES = ("http://", "https://")
-# What soundfile writes, by the suffix of the file.
-WRITTEN = (".wav", ".flac", ".ogg", ".mp3")
+# What soundfile writes, by the suffix of the file. MP3 knows no 22,025 Hz.
+WRITTEN = (".wav", ".flac", ".ogg")
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ class Failures:
 
     @contextmanager
     def noting(self, name: str) -> Iterator[None]:
-        """Note what a recording is refused for, and go on."""
+        """Note what a recording is refused for, or fails for, and go on."""
         try:
             yield
-        except (ValueError, TypeError, OSError) as error:
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
+            # The last is what libraries raise that run out of memory, or cannot write.
             self.add(name, error)
 
     def finish(self) -> None:
