@@ -2,8 +2,9 @@
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -84,7 +85,7 @@ def enhance(
     and use it on nobody who did not agree to it.
     """
     chosen = choose_settings(settings, intensity=intensity, strength=strength, corpus=corpus)
-    load = lambda: load_enhancer(model, revision, trust_remote_code, device)  # noqa: E731
+    load = partial(load_enhancer, model, revision, trust_remote_code, device)
     transform(files, emotion, chosen, output, overwrite, calibrate, seed, load)
 
 
@@ -124,7 +125,7 @@ def convert(
     """
     named = {"intensity": intensity, "strength": strength, "source_emotion": source_emotion}
     chosen = choose_settings(settings, **named, corpus=corpus)
-    load = lambda: load_enhancer(model, revision, trust_remote_code, device)  # noqa: E731
+    load = partial(load_enhancer, model, revision, trust_remote_code, device)
     transform(files, emotion, chosen, output, overwrite, calibrate, seed, load)
 
 
@@ -136,9 +137,24 @@ def transform(
     overwrite: bool,
     calibrate: Path | None,
     seed: int,
-    load: Any,
+    load: Callable[[], Any],
 ) -> None:
-    """Enhance or convert recordings, each into a file of its own."""
+    """Enhance or convert recordings, each into a file of its own.
+
+    Args:
+        files: As they were named.
+        emotion: The target; what is heard in each when not given.
+        settings: Of the enhancer.
+        output: A file, a folder or standard output.
+        overwrite: Replace files that are there.
+        calibrate: Folder of recordings whose statistics are used.
+        seed: Of the noise.
+        load: Gives the enhancer, once it is known that something can be written.
+
+    Raises:
+        typer.BadParameter: A wrong command; nothing has been written then.
+        typer.Exit: Some recording failed.
+    """
     if calibrate is not None and "corpus" in settings:
         raise typer.BadParameter("Got --calibrate and --corpus, expected one of them")
     failures = Failures()

@@ -39,5 +39,5 @@ Exit status: 0 all went well, 1 some recording failed (it is named), 2 the comma
 
 for function in (classify, enhance, convert, evaluate, push, info):
     app.command()(function)
-for function in (dataset, train):
-    app.command(context_settings=PASSED_ON)(function)
+for program in (dataset, train):
+    app.command(context_settings=PASSED_ON)(program)

@@ -3,6 +3,7 @@
 import pytest
 import soundfile
 from toy_components import make_wave
+from toy_encoders import save_toy_encoder
 from toy_enhancer import get_dummy_components
 from typer.testing import CliRunner
 
@@ -54,3 +55,22 @@ def enhancer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("enhancer") / "model"
     EmotionEnhancementPipeline(**get_dummy_components()).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def transformer(tmp_path_factory):
+    """A classifier on an encoder, of the kind that comes with the package."""
+    from modeling import (
+        EmotionTransformerFeatureExtractor,
+        EmotionTransformerForAudioClassification,
+    )
+    from pipelines import EmotionClassificationPipeline
+
+    folder = tmp_path_factory.mktemp("transformer")
+    encoder = save_toy_encoder(folder / "encoder")
+    sizes = {"layers": (1, 3), "projection_size": 8, "attention_size": 4}
+    model = EmotionTransformerForAudioClassification.from_encoder(encoder, **sizes)
+    extractor = EmotionTransformerFeatureExtractor.from_encoder(encoder)
+    classifier = EmotionClassificationPipeline(model=model.eval(), feature_extractor=extractor)
+    classifier.save_pretrained(folder / "model")
+    return folder / "model"

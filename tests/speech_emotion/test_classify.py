@@ -89,6 +89,13 @@ def test_calibration_is_that_of_the_pipeline(run, model_folder, speech):
     assert json.loads(result.stdout) != plain
 
 
+def test_statistics_of_an_encoders_frames_are_calibrated_too(run, transformer, speech):
+    command = ("classify", speech / "a.wav", "--json", "--model", transformer)
+    plain, calibrated = (run(*command, *more) for more in ((), ("--calibrate", speech)))
+    assert calibrated.exit_code == 0, calibrated.stderr
+    assert json.loads(plain.stdout) != json.loads(calibrated.stdout)
+
+
 def load(folder):
     from modeling import EmotionFeatureExtractor, EmotionResNetForAudioClassification
 

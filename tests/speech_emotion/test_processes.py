@@ -48,12 +48,12 @@ def test_help_waits_for_nothing(arguments):
 
 
 def test_classify_reads_standard_input_and_goes_on_after_a_failure(
-    model_folder, recordings, tmp_path
+    transformer, recordings, tmp_path
 ):
     (tmp_path / "broken.wav").write_bytes(b"RIFF no sound")
     done = run(
         *("classify", "broken.wav", "-", recordings / "clip.flac", "--json"),
-        *("--model", model_folder),
+        *("--model", transformer),
         stdin=(recordings / "clip.wav").read_bytes(),
         folder=tmp_path,
     )
