@@ -1,11 +1,28 @@
 """Models of a folder, of the Hub, or of this package."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from .messages import quieten_libraries, refusing
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import large libraries in an eighth less time.
+
+    What they make at import stays, so that looking through it for garbage finds none.
+    """
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def default_model(kind: str) -> str:
@@ -65,10 +82,11 @@ def load_classifier(
             such device.
     """
     name = chosen_model(model, "CLASSIFIER")
-    import transformers
+    with importing():
+        import transformers
 
-    import modeling  # noqa: F401  (makes transformers know the classes of this package)
-    from pipelines import EmotionClassificationPipeline
+        import modeling  # noqa: F401  (makes transformers know the classes of this package)
+        from pipelines import EmotionClassificationPipeline
 
     quieten_libraries()
     with refusing():
@@ -97,14 +115,15 @@ def load_enhancer(
 ) -> Any:
     """An enhancer; errors as of `load_classifier`."""
     name = chosen_model(model, "ENHANCER")
-    import pipelines
+    with importing():
+        from diffusers.utils import logging as diffusers_logging
+
+        from pipelines import load_enhancer as load
 
     quieten_libraries()
-    from diffusers.utils import logging as diffusers_logging
-
     diffusers_logging.disable_progress_bar()
     with refusing():
-        pipe = pipelines.load_enhancer(name, revision, trust_remote_code)
+        pipe = load(name, revision, trust_remote_code)
         pipe.to(find_device(device))
     pipe.set_progress_bar_config(disable=True)
     return pipe
