@@ -1,4 +1,10 @@
-"""Models and features, registered with transformers' auto classes on import."""
+"""Models and features; the classifiers are registered with transformers' auto classes on import.
+
+Parts of the enhancer are imported on first use: whoever classifies does not wait for diffusers.
+"""
+
+from importlib import import_module
+from typing import Any
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
 
@@ -6,19 +12,24 @@ from .configuration_emotion_resnet import EmotionResNetConfig
 from .configuration_emotion_transformer import EmotionTransformerConfig
 from .feature_extraction_emotion import EmotionFeatureExtractor
 from .feature_extraction_emotion_transformer import EmotionTransformerFeatureExtractor
-from .modeling_emotion_encoder import EmotionEncoder
 from .modeling_emotion_resnet import (
     EmotionResNetForAudioClassification,
     EmotionResNetOutput,
 )
-from .modeling_emotion_shift import EmotionShift
 from .modeling_emotion_transformer import (
     EmotionTransformerForAudioClassification,
     EmotionTransformerOutput,
 )
-from .modeling_mel_vocoder import MelVocoder, load_hifigan
-from .modeling_style_encoder import StyleEncoder
-from .prosody import Prosody, extract_prosody
+
+_MODULE_OF = {
+    "EmotionEncoder": "modeling_emotion_encoder",
+    "EmotionShift": "modeling_emotion_shift",
+    "MelVocoder": "modeling_mel_vocoder",
+    "Prosody": "prosody",
+    "StyleEncoder": "modeling_style_encoder",
+    "extract_prosody": "prosody",
+    "load_hifigan": "modeling_mel_vocoder",
+}
 
 for config, feature_extractor, model in (
     (EmotionResNetConfig, EmotionFeatureExtractor, EmotionResNetForAudioClassification),
@@ -49,3 +60,9 @@ __all__ = [
     "extract_prosody",
     "load_hifigan",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

@@ -1,21 +1,30 @@
 """Pipelines. Importing this registers the enhancer as transformers' `"emotion-enhancement"`.
 
-The stock pipelines stay as they are: a saved classifier names its own in its configuration.
+The stock pipelines stay as they are: a saved classifier names its own in its configuration. What
+needs diffusers is imported on first use: whoever classifies does not wait for it.
 """
+
+from importlib import import_module
+from typing import Any
 
 from transformers import AutoConfig, AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .audio_classification import EmotionClassificationPipeline
-from .emotion_enhancement import EmotionEnhancementOutput, EmotionEnhancementPipeline
 from .emotion_enhancement_task import (
     EmotionEnhancementTask,
     EmotionEnhancerConfig,
     EmotionEnhancerModel,
 )
-from .loading import load_enhancer
-from .settings import ENHANCEMENT_SETTINGS, add_enhancement_arguments
 from .speech_presence import speech_score
+
+_MODULE_OF = {
+    "ENHANCEMENT_SETTINGS": "settings",
+    "EmotionEnhancementOutput": "emotion_enhancement",
+    "EmotionEnhancementPipeline": "emotion_enhancement",
+    "add_enhancement_arguments": "settings",
+    "load_enhancer": "loading",
+}
 
 AutoConfig.register(EmotionEnhancerConfig.model_type, EmotionEnhancerConfig, exist_ok=True)
 AutoModel.register(EmotionEnhancerConfig, EmotionEnhancerModel, exist_ok=True)
@@ -33,3 +42,9 @@ __all__ = [
     "load_enhancer",
     "speech_score",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

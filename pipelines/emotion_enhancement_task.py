@@ -6,13 +6,15 @@ nothing else of this project.
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DiffusionPipeline
 from transformers import Pipeline, PretrainedConfig, PreTrainedModel
 
 from .audio_inputs import Entry, as_entries, naming
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 # What transformers' loaders hand on for themselves.
 TRANSFORMERS_OPTIONS = (
@@ -49,7 +51,7 @@ class EmotionEnhancerModel(PreTrainedModel):
     config_class = EmotionEnhancerConfig
     main_input_name = "audio"
 
-    def __init__(self, config: EmotionEnhancerConfig, enhancer: DiffusionPipeline) -> None:
+    def __init__(self, config: EmotionEnhancerConfig, enhancer: "DiffusionPipeline") -> None:
         super().__init__(config)
         self.enhancer = enhancer
         # Says where the model is, and of what type.
@@ -64,6 +66,8 @@ class EmotionEnhancerModel(PreTrainedModel):
         Arguments are those of `DiffusionPipeline.from_pretrained`: code of the folder is run only
         with `trust_remote_code=True`.
         """
+        from diffusers import DiffusionPipeline  # here, so that classifying does not wait for it
+
         options = {name: kwargs[name] for name in kwargs if name not in TRANSFORMERS_OPTIONS}
         dtype = options.pop("dtype", options.pop("torch_dtype", None))
         if isinstance(dtype, torch.dtype):

@@ -247,24 +247,42 @@ def stage_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1])
 
 
-def claim_repository(name: str | None) -> str:
+def claim_repository(
+    name: str | None, repo_type: str = "model", private: bool | None = None
+) -> str:
     """Make a repository on the Hub where there is none yet; its full name.
+
+    Args:
+        name: As `user/name`.
+        repo_type: `"model"` or `"dataset"`.
+        private: Whether a new one is for its owner alone; what is usual for the owner if not given.
 
     Raises:
         OSError: The Hub cannot be reached, or the token may not write there.
     """
     assert name is not None
     try:
-        return HfApi().create_repo(name, exist_ok=True).repo_id
+        return (
+            HfApi().create_repo(name, repo_type=repo_type, private=private, exist_ok=True).repo_id
+        )
     except (HTTPError, OSError) as error:
         raise OSError(
             f"Cannot push to '{name}', expected a repository that your token may write: {error}"
         ) from error
 
 
-def push_folder(folder: Path, name: str | None) -> None:
-    """Send exactly this folder to a repository on the Hub."""
-    HfApi().upload_folder(repo_id=claim_repository(name), folder_path=folder)
+def push_folder(
+    folder: Path, name: str | None, repo_type: str = "model", private: bool | None = None
+) -> str:
+    """Send exactly this folder to a repository on the Hub; the address of the commit.
+
+    Arguments and errors as of `claim_repository`.
+    """
+    full_name = claim_repository(name, repo_type, private)
+    try:
+        return HfApi().upload_folder(repo_id=full_name, folder_path=folder, repo_type=repo_type)
+    except HTTPError as error:
+        raise OSError(f"Cannot push to '{full_name}', which broke off: {error}") from error
 
 
 def progress_bar(accelerator: Accelerator, total: int, initial: int, name: str) -> tqdm:

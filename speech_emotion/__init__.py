@@ -1,0 +1,1 @@
+"""The command `speech-emotion`: the highest room of the house, which no other imports."""

@@ -1,0 +1,138 @@
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipelines import ENHANCEMENT_SETTINGS, load_enhancer
+
+QUICK = ("--set", "num_inference_steps=2", "--set", "num_noises=1", "--set", "anchor=source")
+
+
+def contents(folder):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in files)
+
+
+@pytest.fixture
+def enhance(run, enhancer):
+    return lambda *arguments, **options: run(
+        "enhance", *arguments, *QUICK, "--model", enhancer, **options
+    )
+
+
+def test_it_is_what_the_pipeline_makes(enhance, enhancer, speech, tmp_path):
+    import torch
+
+    result = enhance(speech / "a.wav", "--emotion", "anger", "--strength", "0.6", "--seed", 3)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "a_anger.wav\n"
+    made, rate = soundfile.read(tmp_path / "a_anger.wav")
+    pipe = load_enhancer(enhancer)
+    expected = pipe(
+        speech / "a.wav",
+        emotion="anger",
+        strength=0.6,
+        num_inference_steps=2,
+        num_noises=1,
+        anchor="source",
+        generator=torch.Generator().manual_seed(3),
+    )
+    assert rate == expected.sampling_rate
+    np.testing.assert_allclose(made, expected.audios[0], atol=1e-3)
+
+
+def test_a_folder_becomes_a_folder(enhance, speech, tmp_path):
+    (speech / "broken.wav").write_bytes(b"no sound")
+    result = enhance(speech, "-o", "made")
+    assert result.exit_code == 1
+    assert contents(tmp_path / "made") == ["a.wav", "b [1].wav", "inner/c.wav"]
+    assert result.stdout.splitlines() == ["made/a.wav", "made/b [1].wav", "made/inner/c.wav"]
+    assert f"Failed: {speech / 'broken.wav'}: Cannot decode" in result.stderr
+
+
+def test_what_is_there_stays_unless_it_is_to_be_replaced(enhance, speech, tmp_path):
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "a.wav").write_text("precious")
+    result = enhance(speech / "a.wav", speech / "inner/c.wav", "-o", "made")
+    assert result.exit_code == 1
+    assert f"Failed: {speech / 'a.wav'}: 'made/a.wav' exists, expected" in result.stderr
+    assert (tmp_path / "made" / "a.wav").read_text() == "precious"
+    assert contents(tmp_path / "made") == ["a.wav", "c.wav"]
+    assert enhance(speech / "a.wav", "-o", "made", "--overwrite").exit_code == 0
+    assert soundfile.info(tmp_path / "made" / "a.wav").frames > 0
+
+
+def test_the_recording_itself_is_never_replaced(enhance, speech):
+    before = (speech / "a.wav").read_bytes()
+    result = enhance(speech / "a.wav", "-o", speech / "a.wav", "--overwrite")
+    assert result.exit_code == 1
+    assert "expected another output than the recording" in result.stderr
+    assert (speech / "a.wav").read_bytes() == before
+
+
+def test_the_suffix_chooses_the_format(enhance, speech, tmp_path):
+    for suffix, kind in (("flac", "FLAC"), ("ogg", "OGG")):
+        result = enhance(speech / "a.wav", "-o", f"made.{suffix}")
+        assert result.exit_code == 0, result.stderr
+        assert soundfile.info(tmp_path / f"made.{suffix}").format == kind
+
+
+def test_convert_needs_an_emotion_and_takes_what_is_carried(run, enhancer, speech, tmp_path):
+    command = ("convert", speech / "a.wav", "--model", enhancer, "--set", "method=shift")
+    assert "Missing option '--emotion'" in run(*command).stderr
+    anger = ("--emotion", "anger", "--overwrite", "--corpus", "emodb")
+    made = []
+    for carried in ("sadness", "anger"):
+        result = run(*command, *anger, "--source_emotion", carried)
+        assert result.exit_code == 0, result.stderr
+        made.append(soundfile.info(tmp_path / "a_anger.wav").frames)
+    # Sadness is slow: taking it away makes it shorter still.
+    assert made[0] < made[1]
+
+
+def test_calibrated_with_a_folder(enhance, speech, tmp_path):
+    enhance(speech / "a.wav", "-o", "plain.wav")
+    result = enhance(speech / "a.wav", "-o", "calibrated.wav", "--calibrate", speech)
+    assert result.exit_code == 0, result.stderr
+    plain, calibrated = (
+        soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("plain", "calibrated")
+    )
+    assert np.abs(plain - calibrated).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--emotion", "joy"), "Bad --emotion 'joy', expected one of ['neutral', 'happiness'"),
+        (("--set", "volume=3"), "Bad setting 'volume', expected some of: method=diffusion"),
+        (("--set", "volume"), "Bad --set 'volume', expected NAME=VALUE"),
+        (("--strength", "0.5", "--set", "strength=1"), "Got strength twice"),
+        (("--set", "guidance_scale=much"), "Bad guidance_scale 'much', expected float"),
+        (("-o", "made.txt"), "Bad --output 'made.txt', expected one of ['.wav'"),
+        (("speech/inner/c.wav", "-o", "made.wav"), "for 2 recordings, expected a folder"),
+        (("speech/inner/c.wav", "-o", "-"), "Got 2 recordings for standard output"),
+        (("copy/a.wav",), "both for 'a_enhanced.wav', expected other names"),
+    ],
+)
+def test_wrong_commands_write_nothing(enhance, speech, tmp_path, arguments, message):
+    (tmp_path / "copy").mkdir()
+    shutil.copy(speech / "a.wav", tmp_path / "copy" / "a.wav")
+    before = contents(tmp_path)
+    result = enhance(speech / "a.wav", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert contents(tmp_path) == before
+
+
+def test_a_setting_out_of_range_fails_without_a_trace(enhance, speech, tmp_path):
+    before = contents(tmp_path)
+    result = enhance(speech / "a.wav", "--strength", "1.5")
+    assert result.exit_code == 1
+    assert "Bad strength 1.5, expected 0 to 1" in result.stderr
+    assert contents(tmp_path) == before
+
+
+def test_all_settings_are_offered(enhance, speech):
+    said = enhance(speech / "a.wav", "--set", "volume=3").stderr
+    assert all(f"{name}=" in said for name in ENHANCEMENT_SETTINGS)
