@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed --model outputs/transformer_0/model --corpus emodb=path/to/emodb
 
-Every recording is classified by each in turn, several times over, so that whatever else the
-machine does strikes all alike; a recording's time is the shortest of its rounds. The ratio is what
-can be compared between machines.
+Every recording is classified by each in turn, several times over. What counts is the processor's
+time, which on one thread is the latency of a machine that has nothing else to do; a recording's is
+the shortest of its rounds. The ratio is what can be compared between machines.
 """
 
 import argparse
@@ -121,9 +121,9 @@ def compare(
     for turn in range(rounds):
         for i, wave in enumerate(waves):
             for name, classify in systems.items():
-                start = time.perf_counter()
+                start = time.process_time()
                 classify(wave)
-                times[name][turn, i] = time.perf_counter() - start
+                times[name][turn, i] = time.process_time() - start
     shortest = {name: values.min(axis=0) for name, values in times.items()}
     return shortest, {name: np.array(values) for name, values in said.items()}
 
