@@ -53,6 +53,7 @@ PACKAGES = (
     "numpy",
     "scikit-learn",
     "opensmile",
+    "onnxruntime",
 )
 
 

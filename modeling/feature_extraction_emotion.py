@@ -23,9 +23,10 @@ def _spectrogram(n_fft: int, hop_length: int, device: str) -> torchaudio.transfo
 
 
 @lru_cache(maxsize=4)
-def _mel_filters(
+def mel_filters(
     sampling_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float | None, device: str
 ) -> torch.Tensor:
+    """Slaney mels as a matrix `(n_fft // 2 + 1, n_mels)` for spectra of magnitudes."""
     # torchaudio's own bank ends at `sample_rate // 2`, which is not half of the odd 22,025 Hz.
     bank = librosa.filters.mel(sr=sampling_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
     return torch.from_numpy(bank.T.copy()).to(device)
@@ -232,7 +233,7 @@ class EmotionFeatureExtractor(SpeechFeatureExtractor):
         # The window reaches over a clip's end into zeros, alone or in a batch: equal numbers.
         batch = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
         magnitude = _spectrogram(self.n_fft, self.hop_length, device)(batch)
-        filters = _mel_filters(
+        filters = mel_filters(
             self.sampling_rate, self.n_fft, self.feature_size, self.fmin, self.fmax, device
         )
         # Half precision would round quiet bands away, whatever the caller runs the model in.

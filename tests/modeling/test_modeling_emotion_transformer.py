@@ -293,6 +293,21 @@ def test_frames_of_a_cached_encoder_give_what_the_recording_gives(whisper):
         model()
 
 
+def test_export_takes_other_batches_and_lengths(whisper):
+    model, extractor = whisper
+    batches = [
+        extractor([voice(seconds) for seconds in lengths], return_tensors="pt")
+        for lengths in ((0.5, 0.9), (1.3, 0.2, 0.7))
+    ]
+    sizes = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
+    exported = torch.export.export(
+        model, tuple(batches[0].values()), dynamic_shapes=(sizes, sizes)
+    ).module()
+    for batch in batches:
+        found = exported(*batch.values())
+        torch.testing.assert_close(found.logits, logits_of(model, batch))
+
+
 def test_trainer_of_transformers_measures_logits(whisper, tmp_path):
     model, extractor = whisper
     features = extractor([voice(0.5)] * 4, sampling_rate=RATE, return_tensors="pt")
