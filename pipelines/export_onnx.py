@@ -1,12 +1,11 @@
 """A classifier as one ONNX file, for programs that have neither PyTorch nor transformers.
 
-    python -m pipelines.export_onnx MODEL classifier.onnx
+    speech-emotion export classifier.onnx --model outputs/transformer_0/model
 
 The file takes `waveforms` `(batch, samples)` float32 in -1 to 1, at the rate that its metadata say,
 and `lengths` `(batch,)` int64; it gives `probabilities` `(batch, labels)`, those of the pipeline.
 """
 
-import argparse
 import importlib.util
 import json
 import logging
@@ -21,12 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import ModelCard
-from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 from transformers.utils import cached_file
 
 from modeling.waveform_classifier import WaveformClassifier
-
-from .audio_classification import EmotionClassificationPipeline
 
 INPUTS, OUTPUT = ("waveforms", "lengths"), "probabilities"
 UNKNOWN_ROOMS = "unknown rooms"
@@ -44,7 +40,7 @@ def export_program(classifier: Any, corpus: str | None = None) -> torch.export.E
     """The classifier with its front end as a graph of PyTorch, for any batch and length.
 
     Args:
-        classifier: A pipeline, of `transformers.pipeline` or [`EmotionClassificationPipeline`].
+        classifier: A pipeline, of `transformers.pipeline` or `EmotionClassificationPipeline`.
         corpus: Whose statistics it is to normalise with; those of unknown rooms when not given.
 
     Returns:
@@ -71,7 +67,7 @@ def export_onnx(
     `max_seconds` (what is longer is cut), `model`, `model_type`, `license` and `statistics`.
 
     Args:
-        classifier: A pipeline, of `transformers.pipeline` or [`EmotionClassificationPipeline`].
+        classifier: A pipeline, of `transformers.pipeline` or `EmotionClassificationPipeline`.
         path: File to write; one that is there is replaced.
         corpus: Whose statistics it is to normalise with: a corpus of the training, or a name of
             `calibrate`; those of unknown rooms when not given, as of the pipeline.
@@ -229,24 +225,3 @@ def _compare(path: Path, classifier: Any, corpus: str | None, tolerance: float) 
                 f"The ONNX file differs from the pipeline by {difference:.2g} in a probability, "
                 f"expected at most {tolerance:g}"
             )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Export a classifier of a folder or the Hub as ONNX. No code of the model is run."""
-    parser = argparse.ArgumentParser("python -m pipelines.export_onnx", description=main.__doc__)
-    parser.add_argument("model", help="folder or Hub id of a classifier")
-    parser.add_argument("output", type=Path, help="file to write, such as classifier.onnx")
-    parser.add_argument("--corpus", help="whose statistics to use; those of unknown rooms without")
-    parser.add_argument("--half", action="store_true", help="store weights in half precision")
-    options = parser.parse_args(arguments)
-    classifier = EmotionClassificationPipeline(
-        model=AutoModelForAudioClassification.from_pretrained(options.model),
-        feature_extractor=AutoFeatureExtractor.from_pretrained(options.model),
-    )
-    path = export_onnx(classifier, options.output, options.corpus, half=options.half)
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -23,7 +24,25 @@ Intensity = Annotated[
 ]
 Strength = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option(help="Share of the sound that diffusion may change, 0 to 1."),
+    typer.Option(
+        help="Share of the sound that diffusion may change, 0 to 1; stands for --method diffusion."
+    ),
+]
+
+
+class Method(str, Enum):
+    """How a recording is changed."""
+
+    shift = "shift"
+    diffusion = "diffusion"
+
+
+Methods = Annotated[
+    Optional[Method],  # noqa: UP045
+    typer.Option(
+        help="shift: pitch, tempo and spectrum by the emotion's mean effect; diffusion: the "
+        "spectrum by the model. The shift when not given, if the model holds one."
+    ),
 ]
 Settings = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -59,6 +78,7 @@ def enhance(
         Optional[str],  # noqa: UP045
         typer.Option(help="What the recording carries; what is heard in it when not given."),
     ] = None,
+    method: Methods = None,
     intensity: Intensity = None,
     strength: Strength = None,
     settings: Settings = None,
@@ -84,7 +104,9 @@ def enhance(
     Prints the files that it wrote. What it makes is synthetic speech: say so wherever you use it,
     and use it on nobody who did not agree to it.
     """
-    chosen = choose_settings(settings, intensity=intensity, strength=strength, corpus=corpus)
+    named = name_settings(method, intensity, strength, corpus)
+    # What it carries is what is made clearer.
+    chosen = choose_settings(settings, **named, source_emotion=emotion)
     load = partial(load_enhancer, model, revision, trust_remote_code, device)
     transform(files, emotion, chosen, output, overwrite, calibrate, seed, load)
 
@@ -99,6 +121,7 @@ def convert(
             help="What the recording carries; what is heard in it when not given.",
         ),
     ] = None,
+    method: Methods = None,
     intensity: Intensity = None,
     strength: Strength = None,
     settings: Settings = None,
@@ -123,8 +146,8 @@ def convert(
     Prints the files that it wrote. What it makes is synthetic speech: say so wherever you use it,
     and use it on nobody who did not agree to it.
     """
-    named = {"intensity": intensity, "strength": strength, "source_emotion": source_emotion}
-    chosen = choose_settings(settings, **named, corpus=corpus)
+    named = name_settings(method, intensity, strength, corpus)
+    chosen = choose_settings(settings, **named, source_emotion=source_emotion)
     load = partial(load_enhancer, model, revision, trust_remote_code, device)
     transform(files, emotion, chosen, output, overwrite, calibrate, seed, load)
 
@@ -176,6 +199,16 @@ def transform(
         with failures.noting(job.recording.name):
             make(pipe, job, emotion, seed, call)
     failures.finish()
+
+
+def name_settings(
+    method: Method | None, intensity: float | None, strength: float | None, corpus: str | None
+) -> dict[str, Any]:
+    """Settings that have options of their own, by name; only diffusion has a strength."""
+    if method is None and strength is not None:
+        method = Method.diffusion
+    chosen = {"intensity": intensity, "strength": strength, "corpus": corpus}
+    return chosen if method is None else {"method": method.value, **chosen}
 
 
 def choose_settings(given: Sequence[str] | None, **named: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import typer
 from .classify import classify
 from .enhance import convert, enhance
 from .evaluate import evaluate
+from .export import export
 from .info import info
 from .programs import dataset, train
 from .push import push
@@ -37,7 +38,7 @@ Exit status: 0 all went well, 1 some recording failed (it is named), 2 the comma
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-for function in (classify, enhance, convert, evaluate, push, info):
+for function in (classify, enhance, convert, evaluate, export, push, info):
     app.command()(function)
 for program in (dataset, train):
     app.command(context_settings=PASSED_ON)(program)

@@ -1,8 +1,10 @@
 """Classifiers as ONNX: the probabilities of the pipeline, without PyTorch and transformers."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -20,20 +22,7 @@ from pipelines import EmotionClassificationPipeline
 from pipelines.export_onnx import export_onnx, export_program
 
 WHISPER_RATE = 16_000
-# As the README prints it: NumPy, soundfile and onnxruntime alone.
-STRANGER = """
-import json
-import numpy as np, onnxruntime, soundfile
-
-session = onnxruntime.InferenceSession("classifier.onnx")
-about = session.get_modelmeta().custom_metadata_map
-wave, rate = soundfile.read("speech.wav", dtype="float32", always_2d=True)
-size = round(len(wave) / rate * int(about["sampling_rate"]))
-wave = np.fft.irfft(np.fft.rfft(wave.mean(axis=1)), size) * (size / len(wave))
-inputs = {"waveforms": np.float32(wave[None]), "lengths": np.array([size])}
-scores = session.run(None, inputs)[0][0]
-print(dict(zip(json.loads(about["labels"]), scores.round(3).tolist())))
-"""
+README = Path(__file__).parents[2] / "README.md"
 
 
 def build_transformer(encoder, tmp_path_factory):
@@ -137,19 +126,21 @@ def test_program_of_torch_takes_other_batches_and_statistics_by_name(
     assert np.abs(expected[0] - probabilities(classifier, waves[0])).max() > 1e-3
 
 
-def test_shell_and_stranger(model_folder, tmp_path):
+def test_shell_and_readme(model_folder, tmp_path):
     """From a folder to a file half the size, run by a process that has no PyTorch."""
     card = "---\nlicense: cc0-1.0\n---\n# A classifier\n"
     (model_folder / "README.md").write_text(card)
-    command = ["-m", "pipelines.export_onnx", model_folder, "classifier.onnx"]
+    command = ["-m", "speech_emotion", "export", "classifier.onnx", "--model", model_folder]
     subprocess.run(
         [sys.executable, *command, "--corpus", "emodb", "--half"], cwd=tmp_path, check=True
     )
     assert [path.name for path in tmp_path.iterdir()] == ["classifier.onnx"]
     soundfile.write(tmp_path / "speech.wav", np.stack(2 * [make_wave(rate=16_000)], 1), 16_000)
+    page = README.read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"<!-- snippet: onnx -->\n```python\n(.*?)```", page, re.DOTALL)
     hidden = "import sys\nfor n in ('torch', 'transformers', 'librosa'): sys.modules[n] = None\n"
     done = subprocess.run(
-        [sys.executable, "-I", "-c", hidden + STRANGER],
+        [sys.executable, "-I", "-c", hidden + snippet],
         cwd=tmp_path,
         check=True,
         capture_output=True,

@@ -6,7 +6,16 @@ import soundfile
 
 from pipelines import ENHANCEMENT_SETTINGS, load_enhancer
 
-QUICK = ("--set", "num_inference_steps=2", "--set", "num_noises=1", "--set", "anchor=source")
+QUICK = (
+    "--method",
+    "diffusion",
+    "--set",
+    "num_inference_steps=2",
+    "--set",
+    "num_noises=1",
+    "--set",
+    "anchor=source",
+)
 
 
 def contents(folder):
@@ -32,6 +41,7 @@ def test_it_is_what_the_pipeline_makes(enhance, enhancer, speech, tmp_path):
     expected = pipe(
         speech / "a.wav",
         emotion="anger",
+        method="diffusion",
         strength=0.6,
         num_inference_steps=2,
         num_noises=1,
@@ -79,7 +89,7 @@ def test_the_suffix_chooses_the_format(enhance, speech, tmp_path):
 
 
 def test_convert_needs_an_emotion_and_takes_what_is_carried(run, enhancer, speech, tmp_path):
-    command = ("convert", speech / "a.wav", "--model", enhancer, "--set", "method=shift")
+    command = ("convert", speech / "a.wav", "--model", enhancer)
     assert "Missing option '--emotion'" in run(*command).stderr
     anger = ("--emotion", "anger", "--overwrite", "--corpus", "emodb")
     made = []
@@ -89,6 +99,22 @@ def test_convert_needs_an_emotion_and_takes_what_is_carried(run, enhancer, speec
         made.append(soundfile.info(tmp_path / "a_anger.wav").frames)
     # Sadness is slow: taking it away makes it shorter still.
     assert made[0] < made[1]
+
+
+def test_what_a_recording_carries_is_made_clearer(run, enhancer, speech, tmp_path):
+    """And not something else on the way from what the classifier hears."""
+    command = ("--emotion", "anger", "--corpus", "emodb", "--model", enhancer)
+    assert run("enhance", speech / "a.wav", *command, "-o", "clear.wav").exit_code == 0
+    carried = ("--source_emotion", "anger", "-o", "same.wav")
+    assert run("convert", speech / "a.wav", *command, *carried).exit_code == 0
+    assert (tmp_path / "clear.wav").read_bytes() == (tmp_path / "same.wav").read_bytes()
+
+
+def test_strength_stands_for_diffusion(run, enhancer, speech, tmp_path):
+    command = ("enhance", speech / "a.wav", "--model", enhancer, "--emotion", "anger")
+    assert run(*command, "--strength", "0.3").exit_code == 0
+    refused = run(*command, "--strength", "0.3", "--method", "shift", "--overwrite")
+    assert "Got ['strength'] for method 'shift'" in refused.stderr
 
 
 def test_calibrated_with_a_folder(enhance, speech, tmp_path):
@@ -105,7 +131,7 @@ def test_calibrated_with_a_folder(enhance, speech, tmp_path):
     ("arguments", "message"),
     [
         (("--emotion", "joy"), "Bad --emotion 'joy', expected one of ['neutral', 'happiness'"),
-        (("--set", "volume=3"), "Bad setting 'volume', expected some of: method=diffusion"),
+        (("--set", "volume=3"), "Bad setting 'volume', expected some of: method=auto"),
         (("--set", "volume"), "Bad --set 'volume', expected NAME=VALUE"),
         (("--strength", "0.5", "--set", "strength=1"), "Got strength twice"),
         (("--set", "guidance_scale=much"), "Bad guidance_scale 'much', expected float"),
