@@ -343,6 +343,8 @@ def build_autoencoder_stage(run: DiffusionRun) -> tuple[Autoencoder, DataLoader[
 def build_denoiser_stage(run: DiffusionRun) -> tuple[Denoiser, DataLoader[Any]]:
     """The denoiser and its batches: latents of the autoencoder, vectors of the classifier."""
     run.vae = AutoencoderKL.from_pretrained(run.folder / "vae").to(run.accelerator.device)
+    # A folder of somebody's machine means nothing to whoever loads the model.
+    run.vae.register_to_config(_name_or_path="")
     run.vae.eval().requires_grad_(False)
     set_seed(run.config.seed + 1)
     denoiser = build_denoiser(run)
@@ -519,7 +521,10 @@ def export(run: DiffusionRun) -> None:
         module.to(memory_format=torch.contiguous_format)
     pipe.save_pretrained(temporary)
     if run.config.half_precision:
-        halve_weights(temporary)
+        # What was not trained is small, and as exact as it can be.
+        for name, part in pipe.components.items():
+            if isinstance(part, nn.Module) and next(part.parameters(), None) is not None:
+                halve_weights(temporary / name)
     # Nobody has heard it yet: `benchmarks.enhancement` adds what judges say.
     write_enhancer_card(temporary, run.config, run.progress.history)
     replace_folder(temporary, run.folder / "model")

@@ -124,7 +124,7 @@ audio, rate = enhanced.audios[0], enhanced.sampling_rate
 
 ## Training
 
-Corpora: {corpora}. {losses}
+{losses}
 
 {settings}
 
@@ -259,8 +259,12 @@ def enhancer_card(
         location=_location(model_name),
         origin=_origin(corpora, None),
         results=_heard(records, of_recipe),
-        corpora=", ".join(f"`{corpus}`" for corpus in corpora),
-        losses=" ".join(f"Validation loss of the {k}: {v:.4f}." for k, v in final.items()),
+        losses=" ".join(
+            [
+                f"Corpora: {', '.join(f'`{corpus}`' for corpus in corpora)}.",
+                *(f"Validation loss of the {k}: {v:.4f}." for k, v in final.items()),
+            ]
+        ),
         settings="\n".join(f"* {key}: `{value}`" for key, value in config_summary.items()),
         limits="\n".join(
             [ENHANCER_LIMITS, TOY_LIMIT] if "toy_emotions" in corpora else [ENHANCER_LIMITS]

@@ -32,7 +32,7 @@ from .enhancement_plots import plot_pitch
 from .plots import plot_attention, plot_mel_gallery
 from .report import image, player, table, write_page
 
-# Recordings that are enhanced; the first of them is converted, too.
+# Recordings that are enhanced and converted.
 NUM_ENHANCED = 3
 # What of the box is enhanced, where nobody gives recordings.
 SHOWN_EMOTIONS = ("sadness", "happiness", "fear")
@@ -231,25 +231,24 @@ def shown(box: Sequence[Clip]) -> list[Clip]:
 
 
 def enhancement(clips: Sequence[Clip], classifier: Any, model: Path, folder: Path) -> list[str]:
-    """Recordings before and after, one of them converted to another emotion."""
-    parts = ["<h2>Enhanced, and converted</h2>"]
-    if not model.exists():
-        return [*parts, f"<p>No enhancer in '{html.escape(str(model))}'.</p>"]
+    """Recordings before and after, and converted to another emotion."""
     enhancer = load_enhancer(model)
     enhancer.set_progress_bar_config(disable=True)
     rows, drawn = [], {}
     for clip in clips[:NUM_ENHANCED]:
-        versions = [("recorded", clip.sound, clip.waveform), enhance(enhancer, clip, folder)]
-        if clip is clips[0]:
-            target = CONVERTED_TO if clip.emotion != CONVERTED_TO else OR_ELSE
-            versions.append(enhance(enhancer, clip, folder, target))
+        target = CONVERTED_TO if clip.emotion != CONVERTED_TO else OR_ELSE
+        versions = [
+            ("recorded", clip.sound, clip.waveform),
+            enhance(enhancer, clip, folder),
+            enhance(enhancer, clip, folder, target),
+        ]
         rows += [[player(sound), html.escape(clip.file.name), title, hear(waveform, classifier)]
                  for title, sound, waveform in versions]  # fmt: skip
         drawn[clip.file.stem] = [(title, *melody(waveform)) for title, _, waveform in versions]
     plot_pitch(drawn, folder / "enhanced.png")
     what = "Heard by the classifier in the box, which is no independent judge."
     return [
-        *parts,
+        "<h2>Enhanced, and converted</h2>",
         f"<p>{what}</p>",
         table(["", "recording", "version", "heard"], rows),
         image("enhanced.png"),
