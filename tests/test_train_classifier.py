@@ -5,9 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-from base64 import b64decode
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import datasets
@@ -295,74 +292,6 @@ class TestExport:
         assert new["metrics"]["confusion_matrix"] == old["metrics"]["confusion_matrix"]
 
 
-class HubHandler(BaseHTTPRequestHandler):
-    """The endpoints of the Hub that an upload of small files calls."""
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.tokens.add(self.headers.get("Authorization"))
-        commit = f"/api/models/{self.server.repository}/commit/main"
-        if self.server.refuses:
-            return self.send_error(403)
-        if self.path == "/api/repos/create":
-            self.server.created.append(json.loads(body))
-            return self.answer({"url": f"{self.server.url}/{self.server.repository}"})
-        if self.path == "/api/validate-yaml":
-            return self.answer({"errors": [], "warnings": []})
-        if self.path == commit.replace("commit", "preupload"):
-            files = [file["path"] for file in json.loads(body)["files"]]
-            modes = {"uploadMode": "regular", "shouldIgnore": False}
-            return self.answer({"files": [{"path": path, **modes} for path in files]})
-        if self.path == commit:
-            for line in map(json.loads, body.splitlines()):
-                if line["key"] == "file":
-                    content = b64decode(line["value"]["content"])
-                    self.server.files[line["value"]["path"]] = content
-            return self.answer(
-                {
-                    "commitUrl": f"{self.server.url}/{self.server.repository}/commit/0",
-                    "commitOid": "0" * 40,
-                }
-            )
-        return self.send_error(404)
-
-    def answer(self, content):
-        body = json.dumps(content).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def hub():
-    with ThreadingHTTPServer(("127.0.0.1", 0), HubHandler) as server:
-        server.url = f"http://127.0.0.1:{server.server_port}"
-        server.repository = "someone/toy-emotions"
-        server.files, server.created, server.tokens, server.refuses = {}, [], set(), False
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def test_push_sends_exactly_the_folder(settings, finished, hub, tmp_path):
-    output = tmp_path / "run"
-    shutil.copytree(finished, output)
-    arguments = ("--evaluate_only", "--push_to_hub", f"--hub_model_id={hub.repository}")
-    launch(settings, output, *arguments, HF_ENDPOINT=hub.url, HF_TOKEN="hf_secret")
-    assert hub.files == contents(output / "model")
-    assert hub.tokens == {"Bearer hf_secret"}
-    (created,) = hub.created
-    assert (created["organization"], created["name"]) == ("someone", "toy-emotions")
-    assert f'"{hub.repository}", trust_remote_code=True' in hub.files["README.md"].decode()
-
-
 def tiny_encoder():
     """Sizes that wav2vec2, HuBERT and WavLM share; a frame every 20 ms."""
     return {
@@ -567,16 +496,6 @@ class TestErrors:
         with pytest.raises(ValueError, match="Got push_to_hub without a token, expected one from"):
             train("push_to_hub=true", "hub_model_id=someone/toy")
         assert not (tmp_path / "run").exists()
-
-    def test_push_to_a_hub_that_refuses(self, train, hub, tmp_path, monkeypatch):
-        """Said before training; so is a Hub that nobody can reach."""
-        monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        hub.refuses = True
-        for endpoint in (hub.url, "http://127.0.0.1:9"):
-            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-            with pytest.raises(OSError, match="Cannot push to 'someone/toy', expected a reposit"):
-                train("push_to_hub=true", "hub_model_id=someone/toy")
-            assert not (tmp_path / "run").exists()
 
     @pytest.mark.skipif(importlib.util.find_spec("trackio") is not None, reason="is installed")
     def test_tracker_that_is_not_installed(self, train):
