@@ -40,6 +40,7 @@ from transformers import (
 )
 
 from datasets_scripts import EMOTIONS, EVERYBODY
+from datasets_scripts.hub import push_folder
 from evaluation import (
     make_record,
     model_card,
@@ -92,7 +93,6 @@ from training.run import (
     check_run_settings,
     claim_folder,
     hub_options,
-    push_folder,
 )
 from training.state import halve_weights, replace_folder, write_json
 
@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         claim_folder(config, accelerator, options.overwrite, "emotion-recognition")
         train(run, resume=options.resume)
     test(run)
-    if config.push_to_hub and accelerator.is_main_process:
+    if config.push_to_hub and config.hub_model_id is not None and accelerator.is_main_process:
         push_folder(run.folder / "model", config.hub_model_id)
     accelerator.end_training()
 

@@ -37,6 +37,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from datasets_scripts import EMOTIONS
+from datasets_scripts.hub import push_folder
 from evaluation import plot_enhancement, plot_losses
 from modeling import (
     EmotionEncoder,
@@ -70,7 +71,6 @@ from training.run import (
     check_run_settings,
     claim_folder,
     hub_options,
-    push_folder,
 )
 from training.shift import fit_class_shift, load_voices
 from training.state import halve_weights, replace_folder
@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if accelerator.is_main_process:
         export(run)
     accelerator.wait_for_everyone()
-    if config.push_to_hub and accelerator.is_main_process:
+    if config.push_to_hub and config.hub_model_id is not None and accelerator.is_main_process:
         push_folder(run.folder / "model", config.hub_model_id)
     accelerator.end_training()
 

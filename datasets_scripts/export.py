@@ -6,9 +6,8 @@ python -m datasets_scripts.export --corpus emodb --data_dir recordings --output_
 import argparse
 from collections.abc import Sequence
 
-from huggingface_hub import HfApi
-
 from . import CORPORA, PROTOCOLS, export_parquet, load_corpus
+from .hub import check_name, check_token, claim_repository, push_folder
 
 __all__ = ["export_parquet", "main"]
 
@@ -31,13 +30,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Load, export and, when asked, upload."""
     args = parse_args(argv)
+    if args.push_to_hub:
+        # Better refused now than when everything has been prepared.
+        check_name(args.push_to_hub, "push_to_hub")
+        check_token("push_to_hub")
+        claim_repository(args.push_to_hub, "dataset")
     dataset = load_corpus(args.corpus, args.config, args.data_dir)
     folder = export_parquet(dataset, args.output_dir, args.protocols, args.seed)
     print(f"Wrote {len(dataset)} recordings to {folder}")
     if args.push_to_hub:
-        api = HfApi()
-        api.create_repo(args.push_to_hub, repo_type="dataset", exist_ok=True)
-        api.upload_folder(repo_id=args.push_to_hub, repo_type="dataset", folder_path=folder)
+        print(f"Pushed them: {push_folder(folder, args.push_to_hub, 'dataset')}")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,11 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-# diffusers copies what a file imports itself, and no further.
-from .configuration_emotion_classifier import EmotionClassifierConfig  # noqa: F401
 from .configuration_emotion_resnet import EmotionResNetConfig
-from .emotion_heads import PER_EMOTION as HEAD_ROWS
-from .emotion_heads import EmotionHeads, initialize_heads
+from .emotion_heads import PER_EMOTION, EmotionHeads, initialize_heads
 
-# Parameters with a row per emotion.
-PER_EMOTION = tuple(f"heads.{name}" for name in HEAD_ROWS)
+# Parameters of the whole network with a row per emotion.
+ROWS_PER_EMOTION = tuple(f"heads.{name}" for name in PER_EMOTION)
 
 
 @dataclass
@@ -255,7 +252,7 @@ class EmotionResNetForAudioClassification(PreTrainedModel):
         model = type(self)(self.config_class.from_dict(settings))
         state = self.state_dict()
         for name, value in state.items():
-            if name in PER_EMOTION:
+            if name in ROWS_PER_EMOTION:
                 state[name] = value[rows.to(value.device)]
         model.load_state_dict(state)
         return model.to(self.device, self.dtype).train(self.training)

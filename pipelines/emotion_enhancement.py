@@ -7,7 +7,6 @@ nothing else of this project.
 import inspect
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +24,9 @@ from diffusers import (
 )
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from transformers.dynamic_module_utils import get_relative_import_files
 
 from .audio_inputs import Entry, check_rate, list_recordings, read_recording
-from .emotion_enhancement_task import CONFIG
+from .emotion_enhancement_task import config_content
 from .enhancement_checks import (
     check_heard,
     check_seconds,
@@ -36,6 +34,7 @@ from .enhancement_checks import (
     generators_each,
     one_each,
 )
+from .exported_code import export_code, export_component
 
 NO_EMOTION: dict[str, Any] = {"intensity": 0.0, "guidance_scale": 1.0}
 # Steps that DDIM can go both ways.
@@ -377,17 +376,13 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         super().save_pretrained(save_directory, *args, **kwargs)
         folder = Path(save_directory)
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-        index["_class_name"] = [Path(inspect.getfile(type(self))).stem, type(self).__name__]
-        _copy_code(type(self), folder)
+        module = export_code(type(self), folder)
+        index["_class_name"] = [module, type(self).__name__]
         held = {name: part for name, part in self.components.items() if part is not None}
         for name, component in held.items():
             if type(component).__module__.split(".")[0] not in LIBRARIES:
-                index[name] = [
-                    Path(inspect.getfile(type(component))).stem,
-                    type(component).__name__,
-                ]
-                _copy_code(type(component), folder / name)
-        for name, content in (("model_index", index), ("config", CONFIG)):
+                index[name] = [export_component(component, folder / name), type(component).__name__]
+        for name, content in (("model_index", index), ("config", config_content(module))):
             text = json.dumps(content, indent=2) + "\n"
             (folder / f"{name}.json").write_text(text, encoding="utf-8")
 
@@ -820,11 +815,3 @@ def _fade(frames: int, overlap: int) -> torch.Tensor:
     """Weights `(frames, 1)` that rise and fall within the overlap; positive everywhere."""
     position = torch.arange(1, frames + 1)
     return torch.minimum(position, position.flip(0)).clamp(max=overlap)[:, None] / overlap
-
-
-def _copy_code(kind: type, folder: Path) -> None:
-    """Copy the file of a class, and the siblings that it imports, into a folder."""
-    source = inspect.getfile(kind)
-    for file in map(Path, (source, *get_relative_import_files(source))):
-        if file.resolve() != (folder / file.name).resolve():
-            shutil.copyfile(file, folder / file.name)

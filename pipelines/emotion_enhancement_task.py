@@ -21,22 +21,6 @@ TRANSFORMERS_OPTIONS = (
     *("config", "adapter_kwargs", "code_revision", "_from_auto", "_from_pipeline", "_commit_hash"),
 )
 LOADING_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies")
-# What `save_pretrained` of the diffusion pipeline writes as `config.json` beside its own index.
-CONFIG = {
-    "model_type": "emotion-enhancer",
-    "architectures": ["EmotionEnhancerModel"],
-    "auto_map": {
-        "AutoConfig": "emotion_enhancement_task.EmotionEnhancerConfig",
-        "AutoModel": "emotion_enhancement_task.EmotionEnhancerModel",
-    },
-    "custom_pipelines": {
-        "emotion-enhancement": {
-            "impl": "emotion_enhancement_task.EmotionEnhancementTask",
-            "pt": ["AutoModel"],
-            "type": "audio",
-        }
-    },
-}
 
 
 class EmotionEnhancerConfig(PretrainedConfig):
@@ -147,3 +131,26 @@ class EmotionEnhancementTask(Pipeline):
     def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:
         """The waveform, its rate in Hz and the emotion aimed at."""
         return dict(model_outputs)
+
+
+def config_content(module: str) -> dict[str, Any]:
+    """What `config.json` beside the diffusion pipeline's own index says, for transformers.
+
+    Args:
+        module: Where the classes of this file are, beside it.
+    """
+    return {
+        "model_type": EmotionEnhancerConfig.model_type,
+        "architectures": [EmotionEnhancerModel.__name__],
+        "auto_map": {
+            "AutoConfig": f"{module}.{EmotionEnhancerConfig.__name__}",
+            "AutoModel": f"{module}.{EmotionEnhancerModel.__name__}",
+        },
+        "custom_pipelines": {
+            "emotion-enhancement": {
+                "impl": f"{module}.{EmotionEnhancementTask.__name__}",
+                "pt": ["AutoModel"],
+                "type": "audio",
+            }
+        },
+    }

@@ -73,7 +73,7 @@ def check_seconds(seconds: Any, longest: float) -> None:
     Raises:
         ValueError: Not a number above 0 and up to `longest`.
     """
-    if not _is_number(seconds) or not 0 < seconds <= longest:
+    if not _is_real(seconds) or not 0 < seconds <= longest:
         raise ValueError(f"Bad seconds {seconds!r}, expected more than 0 and up to {longest:g}")
 
 
@@ -117,7 +117,7 @@ def _is_same(value: Any, default: Any) -> bool:
 _GENERATORS = (torch.Generator, type(None))
 
 
-def _is_number(value: Any) -> bool:
+def _is_real(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
@@ -126,7 +126,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _check_number(name: str, value: Any, low: float, high: float | None) -> None:
-    inside = _is_number(value) and math.isfinite(value) and value >= low
+    inside = _is_real(value) and math.isfinite(value) and value >= low
     if not inside or (high is not None and value > high):
         expected = f"{low} or more" if high is None else f"{low} to {high}"
         raise ValueError(f"Bad {name} {value!r}, expected {expected}")

@@ -30,9 +30,10 @@ def load_enhancer(
     """
     if isinstance(name, Path) or Path(name).expanduser().is_dir():
         name = str(Path(name).expanduser())
+    # Of the two, this says clearly that there is no such model, or that it is another's.
+    index = DiffusionPipeline.load_config(name, revision=revision)
     if trust_remote_code:
         return DiffusionPipeline.from_pretrained(name, revision=revision, trust_remote_code=True)
-    index = DiffusionPipeline.load_config(name, revision=revision)
     entries = {
         key: entry
         for key, entry in index.items()

@@ -1,4 +1,4 @@
-"""What a folder is: a classifier, an enhancer, a dataset."""
+"""What a folder is: a classifier, an enhancer, a dataset, a Space."""
 
 import json
 import struct
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-CLASSIFIER, ENHANCER, DATASET = "classifier", "enhancer", "dataset"
+CLASSIFIER, ENHANCER, DATASET, SPACE = "classifier", "enhancer", "dataset", "Space"
 # Of a safetensors file: the length of its header, in bytes, as an unsigned 64-bit integer.
 HEADER_LENGTH = 8
 
@@ -27,10 +27,12 @@ def kind_of(folder: Path) -> str:
         return CLASSIFIER
     if any(folder.rglob("[!.]*.parquet")):
         return DATASET
+    if "sdk" in read_card(folder):
+        return SPACE
     raise ValueError(
         f"Bad folder '{folder}', expected a saved classifier (config.json), an enhancer "
-        "(model_index.json) or a dataset (*.parquet; a corpus becomes one by "
-        "`python -m datasets_scripts.export`)"
+        "(model_index.json), a dataset (*.parquet; a corpus becomes one by "
+        "`python -m datasets_scripts.export`) or a Space (README.md with an sdk)"
     )
 
 

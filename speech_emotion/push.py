@@ -1,17 +1,25 @@
 """`speech-emotion push`."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .folders import DATASET, kind_of
+from .folders import DATASET, ENHANCER, SPACE, kind_of
 from .messages import refusing, say
+
+REPO_TYPES = {DATASET: "dataset", SPACE: "space"}
+CARD = "README.md"
 
 
 def push(
     folder: Annotated[
-        Path, typer.Argument(help="A saved classifier, enhancer or dataset.", show_default=False)
+        Path,
+        typer.Argument(help="A saved classifier, enhancer, dataset or Space.", show_default=False),
     ],
     repository: Annotated[
         str, typer.Argument(metavar="USER/NAME", help="On the Hub.", show_default=False)
@@ -20,7 +28,7 @@ def push(
         bool, typer.Option("--private", help="For you alone, where it is made anew.")
     ] = False,
 ) -> None:
-    """Send a classifier, an enhancer or a dataset to the Hub.
+    """Send a classifier, an enhancer, a dataset or a Space to the Hub.
 
     \b
     Examples:
@@ -28,26 +36,42 @@ def push(
       speech-emotion push outputs/transformer_0/model you/emotion-classifier
       speech-emotion push enhanced/ you/enhanced-emodb --private
 
-    The folder is sent as it is, with its card and code; an interrupted push is simply repeated.
+    The folder is sent as it is, with its card and code (an enhancer without code gets this
+    package's); an interrupted push is simply repeated.
     Look at the licence in its README.md first: weights follow the data that trained them. A folder
     of recordings becomes a dataset by `python -m datasets_scripts.export`.
     """
+    folder = folder.expanduser()
     with refusing():
-        kind = kind_of(folder.expanduser())
-        from huggingface_hub import get_token
-        from huggingface_hub.utils import validate_repo_id
+        kind = kind_of(folder)
+        from datasets_scripts.hub import check_name, check_token, push_folder
 
-        validate_repo_id(repository)
-        if get_token() is None:
-            raise ValueError("Got no token, expected one from `hf auth login` or in HF_TOKEN")
-        if not (folder.expanduser() / "README.md").exists():
-            raise ValueError(f"Bad folder '{folder}' without a card, expected a README.md in it")
-    from training.run import push_folder
-
-    repo_type = "dataset" if kind == DATASET else "model"
+        check_name(repository, "repository")
+        check_token("push")
+        if not (folder / CARD).exists():
+            raise ValueError(f"Bad folder '{folder}' without a card, expected a {CARD} in it")
     try:
-        address = push_folder(folder.expanduser(), repository, repo_type, private)
-    except OSError as error:
+        with complete(folder, kind) as sent:
+            address = push_folder(sent, repository, REPO_TYPES.get(kind, "model"), private)
+    except (OSError, ValueError) as error:
         say(f"Failed: {folder}: {' '.join(str(error).split())}")
         raise typer.Exit(1) from error
     print(address)
+
+
+@contextmanager
+def complete(folder: Path, kind: str) -> Iterator[Path]:
+    """The folder, or a copy with code of an enhancer that lies without it, as this package's own.
+
+    Raises:
+        ValueError: An enhancer with classes that this package does not have.
+    """
+    if kind != ENHANCER or any(folder.rglob("*.py")):
+        yield folder
+        return
+    from .models import load_enhancer
+
+    with tempfile.TemporaryDirectory() as place:
+        load_enhancer(str(folder), None, False, "cpu").save_pretrained(place)
+        shutil.copyfile(folder / CARD, Path(place) / CARD)
+        yield Path(place)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before anybody imports a library of Hugging Face: what tests cache is nobody else's.
 HOME = tempfile.TemporaryDirectory(prefix="hf_home_")
 os.environ["HF_HOME"] = HOME.name
+# Nor does anything reach the real Hub: theirs is a port where nobody answers, until a server of
+# `hub/local_hub.py` does, which speaks no xet.
+HUB_SOCKET = socket.socket()
+HUB_SOCKET.bind(("127.0.0.1", 0))
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:{1}".format(*HUB_SOCKET.getsockname())
+os.environ["HF_HUB_DISABLE_XET"] = "1"
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -23,6 +30,12 @@ import soundfile  # noqa: E402
 from toy_components import make_wave, randomize  # noqa: E402
 
 FRESH_PROCESS = Path(__file__).parent / "fresh_process.py"
+
+
+@pytest.fixture(scope="session")
+def hub_socket():
+    """Bound to the address that libraries take for that of the Hub."""
+    return HUB_SOCKET
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ import pytest
 import torch
 import transformers
 import yaml
-from hub_server import hub_server
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModelForAudioClassification, pipeline
@@ -293,24 +292,6 @@ class TestExport:
         assert new["metrics"]["confusion_matrix"] == old["metrics"]["confusion_matrix"]
 
 
-@pytest.fixture
-def hub():
-    with hub_server() as server:
-        yield server
-
-
-def test_push_sends_exactly_the_folder(settings, finished, hub, tmp_path):
-    output = tmp_path / "run"
-    shutil.copytree(finished, output)
-    arguments = ("--evaluate_only", "--push_to_hub", f"--hub_model_id={hub.repository}")
-    launch(settings, output, *arguments, HF_ENDPOINT=hub.url, HF_TOKEN="hf_secret")
-    assert hub.files == contents(output / "model")
-    assert hub.tokens == {"Bearer hf_secret"}
-    (created,) = hub.created
-    assert (created["organization"], created["name"]) == ("someone", "toy-emotions")
-    assert f'"{hub.repository}", trust_remote_code=True' in hub.files["README.md"].decode()
-
-
 def tiny_encoder():
     """Sizes that wav2vec2, HuBERT and WavLM share; a frame every 20 ms."""
     return {
@@ -515,16 +496,6 @@ class TestErrors:
         with pytest.raises(ValueError, match="Got push_to_hub without a token, expected one from"):
             train("push_to_hub=true", "hub_model_id=someone/toy")
         assert not (tmp_path / "run").exists()
-
-    def test_push_to_a_hub_that_refuses(self, train, hub, tmp_path, monkeypatch):
-        """Said before training; so is a Hub that nobody can reach."""
-        monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        hub.refuses = True
-        for endpoint in (hub.url, "http://127.0.0.1:9"):
-            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-            with pytest.raises(OSError, match="Cannot push to 'someone/toy', expected a reposit"):
-                train("push_to_hub=true", "hub_model_id=someone/toy")
-            assert not (tmp_path / "run").exists()
 
     @pytest.mark.skipif(importlib.util.find_spec("trackio") is not None, reason="is installed")
     def test_tracker_that_is_not_installed(self, train):

@@ -209,7 +209,7 @@ class TestModel:
     def test_safetensors_and_no_pickle(self, finished):
         names = contents(finished / "model")
         assert {name.rsplit(".")[-1] for name in names} == {"safetensors", "json", "md", "py"}
-        assert {"README.md", "model_index.json", "emotion_enhancement.py"} <= set(names)
+        assert {"README.md", "model_index.json"} <= set(names)
 
     def test_recogniser_is_the_one_that_was_given(self, finished, classifier):
         given, exported = (

@@ -19,10 +19,9 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     ProjectConfiguration,
 )
-from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HFValidationError, HTTPError
-from huggingface_hub.utils import validate_repo_id
 from tqdm.auto import tqdm
+
+from datasets_scripts.hub import check_name, check_token, claim_repository
 
 from .config import RunConfig
 from .ranges import check_ranges
@@ -89,18 +88,11 @@ def check_run_settings(config: RunConfig) -> None:
 
 def _check_hub_settings(config: RunConfig) -> None:
     if config.hub_model_id is not None:
-        try:
-            validate_repo_id(config.hub_model_id)
-        except HFValidationError as error:
-            raise ValueError(
-                f"Bad hub_model_id '{config.hub_model_id}', expected user/name: {error}"
-            ) from error
-    if config.push_to_hub and config.hub_model_id is None:
+        check_name(config.hub_model_id, "hub_model_id")
+    elif config.push_to_hub:
         raise ValueError("Got push_to_hub without hub_model_id, expected user/name")
-    if config.push_to_hub and get_token() is None:
-        raise ValueError(
-            "Got push_to_hub without a token, expected one from `hf auth login` or in HF_TOKEN"
-        )
+    if config.push_to_hub:
+        check_token("push_to_hub")
 
 
 def has_fast_bfloat16() -> bool:
@@ -193,7 +185,7 @@ def claim_folder(
     folder = Path(config.output_dir)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        if config.push_to_hub:
+        if config.push_to_hub and config.hub_model_id is not None:
             claim_repository(config.hub_model_id)
         if overwrite and (folder / "config.yaml").exists():
             shutil.rmtree(folder)
@@ -245,44 +237,6 @@ def finite_mean_loss(accelerator: Accelerator, loss: torch.Tensor, where: str) -
 def stage_of(checkpoint: Path) -> int:
     """The stage that a checkpoint was saved in."""
     return int(checkpoint.name.rsplit("-", 1)[1])
-
-
-def claim_repository(
-    name: str | None, repo_type: str = "model", private: bool | None = None
-) -> str:
-    """Make a repository on the Hub where there is none yet; its full name.
-
-    Args:
-        name: As `user/name`.
-        repo_type: `"model"` or `"dataset"`.
-        private: Whether a new one is for its owner alone; what is usual for the owner if not given.
-
-    Raises:
-        OSError: The Hub cannot be reached, or the token may not write there.
-    """
-    assert name is not None
-    try:
-        return (
-            HfApi().create_repo(name, repo_type=repo_type, private=private, exist_ok=True).repo_id
-        )
-    except (HTTPError, OSError) as error:
-        raise OSError(
-            f"Cannot push to '{name}', expected a repository that your token may write: {error}"
-        ) from error
-
-
-def push_folder(
-    folder: Path, name: str | None, repo_type: str = "model", private: bool | None = None
-) -> str:
-    """Send exactly this folder to a repository on the Hub; the address of the commit.
-
-    Arguments and errors as of `claim_repository`.
-    """
-    full_name = claim_repository(name, repo_type, private)
-    try:
-        return HfApi().upload_folder(repo_id=full_name, folder_path=folder, repo_type=repo_type)
-    except HTTPError as error:
-        raise OSError(f"Cannot push to '{full_name}', which broke off: {error}") from error
 
 
 def progress_bar(accelerator: Accelerator, total: int, initial: int, name: str) -> tqdm:

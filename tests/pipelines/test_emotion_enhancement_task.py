@@ -56,7 +56,8 @@ def test_code_is_not_run_without_consent(folder, tmp_path, trust):
     for name in ("custom_pipelines", "auto_map"):
         del config[name]
     (sly / "config.json").write_text(json.dumps(config))
-    (sly / "emotion_enhancement.py").write_text("raise SystemExit('the code was run')")
+    for code in sly.glob("*.py"):
+        code.write_text("raise SystemExit('the code was run')")
     with pytest.raises(ValueError, match="trust_remote_code"):
         pipeline("emotion-enhancement", str(sly), trust_remote_code=trust)
 
