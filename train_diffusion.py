@@ -507,7 +507,12 @@ def fit_shift(run: DiffusionRun) -> EmotionShift:
     features, rows = run.features, run.corpora.six_emotions_train_rows
     extractor = features.feature_extractor
     voices = load_voices(run.corpora.dataset, rows, features.log_mels, extractor)
-    return fit_class_shift(voices, EMOTIONS, **run.config.shift)
+    settings = dict(run.config.shift)
+    for name in {"own_factors", "other_factors"} & set(settings):
+        # For corpora that train nothing here they were chosen with other effects than these.
+        chosen = settings[name] or {}
+        settings[name] = {c: chosen[c] for c in run.config.corpora if c in chosen} or None
+    return fit_class_shift(voices, EMOTIONS, **settings)
 
 
 def export(run: DiffusionRun) -> None:

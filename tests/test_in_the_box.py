@@ -184,6 +184,11 @@ class TestEnhancer:
             assert (after > 1.1 * before) == higher
             assert (after < before / 1.1) != higher
 
+    def test_a_voice_of_unknown_origin_is_moved_as_far_as_was_chosen_for_the_corpus(self):
+        shift = load_enhancer(ENHANCER).shift
+        for source in ("anger", "sadness"):
+            assert shift.factors("anger", source) == shift.factors("anger", source, "emodb")
+
     def test_it_has_a_diffusion_model_too(self):
         """Which changes the spectrum and nothing else."""
         clip = str(RECORDINGS / "08a02Tb.flac")
