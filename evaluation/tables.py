@@ -63,6 +63,7 @@ KEPT_TITLES = {
     "mel_distance_db": "mel, dB",
     "f0_correlation": "F0, r",
 }
+SPEED_FORMS = {"pipeline": "PyTorch pipeline", "onnx": "ONNX", "onnx_half": "ONNX, half precision"}
 KEPT_RATES = ("speaker_WA", "sentence_WA", "speaker_rank1", "word_error_rate")
 
 
@@ -368,6 +369,27 @@ def style_table(records: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join([header, "|---|---|---:|---:|", *rows])
 
 
+def speed_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of size and latency of a classifier in each form, measured side by side."""
+    lines = [
+        _join(
+            (
+                record["system"],
+                title,
+                f"{metrics[f'{form}_MB']:.1f}",
+                f"{metrics[f'{form}_ms']:.0f}",
+                f"{metrics['pipeline_ms'] / metrics[f'{form}_ms']:.2f}",
+            )
+        )
+        for record in records
+        if record["task"] == "speed"
+        for metrics in [record["metrics"]]
+        for form, title in SPEED_FORMS.items()
+        if f"{form}_ms" in metrics
+    ]
+    return _table(["system", "form"], ["MB", "ms a recording", "times as fast"], lines)
+
+
 def _row_order(key: tuple[str, str, str]) -> tuple[int, str, int, str]:
     corpora, (corpus, system, data) = list(CORPUS_TITLES), key
     place = corpora.index(corpus) if corpus in corpora else len(corpora)
@@ -392,6 +414,7 @@ TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
     "clarity_folds": lambda records: clarity_folds_table(_of_enhancer(records)),
     "control_folds": lambda records: clarity_folds_table(_of_controls(records)),
     "style": style_table,
+    "speed": speed_table,
 }
 
 

@@ -174,7 +174,7 @@ def test_snippets_run_as_printed(checkout):
 @pytest.mark.parametrize(
     ("page", "tables"),
     [
-        ("README.md", ["robustness", "recognition", "controls"]),
+        ("README.md", ["speed", "robustness", "recognition", "controls"]),
         (
             "results/README.md",
             ["calibration", "folds", "control_folds", "enhancement", "clarity_folds", "style"],

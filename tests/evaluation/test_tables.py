@@ -8,6 +8,7 @@ from evaluation.tables import (
     markdown_table,
     paper_records,
     robustness_table,
+    speed_table,
 )
 
 
@@ -143,4 +144,13 @@ def test_speech_of_several_enhancers_is_not_thrown_together():
     assert [line.split(" | ")[1:3] for line in table] == [
         ["first", "told the emotion"],
         ["second", "told the emotion"],
+    ]
+
+
+def test_speed_is_told_of_every_form_that_was_measured():
+    metrics = {"pipeline_MB": 27.26, "pipeline_ms": 26.0, "onnx_MB": 28.45, "onnx_ms": 13.0}
+    table = speed_table([record(task="speed", metrics=metrics), record()])
+    assert rows(table) == [
+        "| emotion-resnet | PyTorch pipeline | 27.3 | 26 | 1.00 |",
+        "| emotion-resnet | ONNX | 28.4 | 13 | 2.00 |",
     ]
