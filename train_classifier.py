@@ -598,7 +598,8 @@ def recipe_records(config: ClassifierConfig) -> list[Record]:
     records = [r for r in read_records(config.card_records) if speaks_for(r, config)]
     for record in records:
         record["system"] = system_name(config)
-    return records
+    # Those of its own corpora first.
+    return sorted(records, key=lambda record: record["corpus"] not in config.corpora)
 
 
 def speaks_for(record: Record, config: ClassifierConfig) -> bool:
@@ -622,11 +623,12 @@ def trained_on(config: ClassifierConfig) -> dict[str, Any]:
 
 def config_summary(config: ClassifierConfig) -> dict[str, Any]:
     """What a reader of the card wants to know of the settings; no paths."""
+    fold = {"fold": config.fold, "trained on validation speakers": config.train_on_validation}
     return {
         "protocol": config.protocol,
-        "fold": config.fold,
-        "trained on validation speakers": config.train_on_validation,
+        **({} if config.protocol == EVERYBODY else fold),
         "seed": config.seed,
+        **({"weights": "kept in half precision"} if config.half_precision else {}),
         "stages": ", ".join(f"{s.name} ({s.epochs} epochs, {s.emotions})" for s in config.stages),
         "batch size": config.batch_size * config.gradient_accumulation_steps,
         "learning rate": ", ".join(f"{s.learning_rate:g}" for s in config.stages),

@@ -1,0 +1,1 @@
+../../pipelines/audio_classification.py

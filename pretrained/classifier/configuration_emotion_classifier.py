@@ -1,0 +1,1 @@
+../../modeling/configuration_emotion_classifier.py

@@ -1,0 +1,1 @@
+../../modeling/emotion_heads.py

@@ -1,0 +1,1 @@
+../../modeling/modeling_emotion_transformer.py

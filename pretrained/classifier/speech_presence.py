@@ -1,0 +1,1 @@
+../../pipelines/speech_presence.py
