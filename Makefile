@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := benchmarks datasets_scripts evaluation modeling pipelines pretrained/__init__.py \
-	speech_emotion training train_classifier.py train_diffusion.py enhance_dataset.py
+SOURCES := benchmarks datasets_scripts evaluation modeling pipelines pretrained/__init__.py space \
+	speech_emotion training app.py train_classifier.py train_diffusion.py enhance_dataset.py
 ENHANCER := outputs/toy_enhancer
 # Recordings of yours for `make demo`.
 RECORDINGS ?=

@@ -205,14 +205,21 @@ def pictures(own: Sequence[Clip], box: Sequence[Clip], classifier: Any, folder: 
             image("attention.png")]  # fmt: skip
 
 
-def attention(waveform: np.ndarray, classifier: Any) -> np.ndarray:
-    """When the head of each emotion listens, `(emotions, 1, frames)`, over what a picture shows."""
-    features = classifier.feature_extractor(
-        excerpt(waveform), sampling_rate=RATE, return_tensors="pt"
-    )
+def attention(waveform: np.ndarray, classifier: Any, corpus: str | None = None) -> np.ndarray:
+    """When the head of each emotion listens, over what a picture shows of a recording.
+
+    Args:
+        waveform: `(samples,)` at `RATE`.
+        classifier: A pipeline with a model of this package.
+        corpus: Whose statistics to normalise with; those of unknown origin when not given.
+
+    Returns:
+        `(emotions, bands, frames)`.
+    """
+    features = classifier.preprocess(excerpt(waveform), corpus, RATE)
     with torch.no_grad():
-        output = classifier.model(**features, output_attentions=True)
-    return output.attentions[0][0].numpy()
+        output = classifier.model(**features.to(classifier.device), output_attentions=True)
+    return output.attentions[0][0].cpu().numpy()
 
 
 def excerpt(waveform: np.ndarray) -> np.ndarray:

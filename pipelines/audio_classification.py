@@ -141,6 +141,10 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
         ]
         holder.calibrate(features, name=name, speakers=speakers)
 
+    def forget(self, name: str) -> None:
+        """Drop the statistics that `calibrate` keeps under a name, and of the speakers under it."""
+        self._holder().forget(name)
+
     @property
     def names(self) -> list[str]:
         """What `corpus=` may be: corpora of the training, and names of `calibrate`."""

@@ -1,4 +1,4 @@
-"""An enhancer of a folder or the Hub, with the classes of this package or with its own."""
+"""Models of a folder or the Hub, with the classes of this package or with their own."""
 
 import importlib
 from pathlib import Path
@@ -6,10 +6,30 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 import modeling
 
+from .audio_classification import EmotionClassificationPipeline
 from .emotion_enhancement import LIBRARIES, EmotionEnhancementPipeline
+
+
+def load_classifier(name: str | Path, revision: str | None = None) -> EmotionClassificationPipeline:
+    """Load a classifier; no code of a model is run.
+
+    Args:
+        name: Folder or Hub id of a classifier of this package or of transformers.
+        revision: Branch, tag or commit on the Hub.
+
+    Raises:
+        ValueError: A model with classes that neither has.
+        OSError: No such folder or model, or one whose weights are not in safetensors.
+    """
+    # Said, since transformers would otherwise ask on the terminal.
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    model = AutoModelForAudioClassification.from_pretrained(name, use_safetensors=True, **options)
+    extractor = AutoFeatureExtractor.from_pretrained(name, **options)
+    return EmotionClassificationPipeline(model=model, feature_extractor=extractor)
 
 
 def load_enhancer(
