@@ -54,6 +54,10 @@ class EmotionResNetConvLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.frame_stride = stride if isinstance(stride, int) else stride[1]
+        # A convolution of one position sees what its stride leaves, so that this can come before
+        # it: in channels-last order oneDNN's crashes in training with a stride (PyTorch 2.11).
+        self.step = stride if kernel_size == 1 else 1
+        stride = 1 if kernel_size == 1 else stride
         self.convolution = nn.Conv2d(
             in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
         )
@@ -64,6 +68,8 @@ class EmotionResNetConvLayer(nn.Module):
         self, hidden_state: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The layer's output and the mask of its frames."""
+        if self.step not in (1, (1, 1)):
+            hidden_state = F.avg_pool2d(hidden_state, kernel_size=1, stride=self.step)
         hidden_state = self.activation(self.normalization(self.convolution(hidden_state)))
         if self.frame_stride > 1:
             # Not a slice, whose length exported graphs cannot tell to be that of the convolution.

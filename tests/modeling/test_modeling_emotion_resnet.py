@@ -453,3 +453,24 @@ class TestSaving:
         old = emotion_classifier.model.emotion_resnet.state_dict()
         for name, value in loaded.emotion_resnet.state_dict().items():
             assert torch.equal(value, old[name]), name
+
+
+@pytest.mark.parametrize("frame_strides", [(1, 1), (1, 2), (2, 2)])
+def test_it_learns_in_channels_last_order(frame_strides):
+    """In which a strided convolution of one position ends the process (PyTorch 2.11)."""
+    config = EmotionResNetConfig(
+        embedding_size=8, hidden_sizes=(8, 16), depths=(1, 1), frame_strides=frame_strides
+    )
+    torch.manual_seed(0)
+    model = EmotionResNetForAudioClassification(config).to(memory_format=torch.channels_last)
+    features = torch.randn(6, 160, 80)
+    labels = torch.arange(6)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    for _ in range(3):
+        loss = torch.nn.functional.cross_entropy(model(features).logits, labels)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]
