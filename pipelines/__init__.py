@@ -23,6 +23,7 @@ _MODULE_OF = {
     "EmotionEnhancementOutput": "emotion_enhancement",
     "EmotionEnhancementPipeline": "emotion_enhancement",
     "add_enhancement_arguments": "settings",
+    "load_classifier": "loading",
     "load_enhancer": "loading",
 }
 
@@ -39,6 +40,7 @@ __all__ = [
     "EmotionEnhancementPipeline",
     "EmotionEnhancementTask",
     "add_enhancement_arguments",
+    "load_classifier",
     "load_enhancer",
     "speech_score",
 ]

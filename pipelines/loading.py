@@ -5,21 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 import modeling
 
 from .audio_classification import EmotionClassificationPipeline
-from .emotion_enhancement import LIBRARIES, EmotionEnhancementPipeline
+
+LIBRARIES = ("diffusers", "transformers")
 
 
-def load_classifier(name: str | Path, revision: str | None = None) -> EmotionClassificationPipeline:
+def load_classifier(
+    name: str | Path, revision: str | None = None, device: torch.device | None = None
+) -> EmotionClassificationPipeline:
     """Load a classifier; no code of a model is run.
 
     Args:
         name: Folder or Hub id of a classifier of this package or of transformers.
         revision: Branch, tag or commit on the Hub.
+        device: Where it computes; as transformers chooses when not given.
 
     Raises:
         ValueError: A model with classes that neither has.
@@ -29,7 +32,7 @@ def load_classifier(name: str | Path, revision: str | None = None) -> EmotionCla
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     model = AutoModelForAudioClassification.from_pretrained(name, use_safetensors=True, **options)
     extractor = AutoFeatureExtractor.from_pretrained(name, **options)
-    return EmotionClassificationPipeline(model=model, feature_extractor=extractor)
+    return EmotionClassificationPipeline(model=model, feature_extractor=extractor, device=device)
 
 
 def load_enhancer(
@@ -48,6 +51,11 @@ def load_enhancer(
             `trust_remote_code`.
         OSError: No such folder or model, or one that is no enhancer.
     """
+    # Here, so that whoever loads a classifier does not wait for diffusers.
+    from diffusers import DiffusionPipeline
+
+    from .emotion_enhancement import EmotionEnhancementPipeline
+
     if isinstance(name, Path) or Path(name).expanduser().is_dir():
         name = str(Path(name).expanduser())
     # Of the two, this says clearly that there is no such model, or that it is another's.

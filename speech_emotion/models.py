@@ -85,8 +85,7 @@ def load_classifier(
     with importing():
         import transformers
 
-        import modeling  # noqa: F401  (makes transformers know the classes of this package)
-        from pipelines import EmotionClassificationPipeline
+        from pipelines.loading import load_classifier as load
 
     quieten_libraries()
     with refusing():
@@ -99,15 +98,7 @@ def load_classifier(
                 trust_remote_code=True,
                 device=place,
             )
-        # Neither is asked on the terminal whether to run code: that is what the flag is for.
-        options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-        loaded = transformers.AutoModelForAudioClassification.from_pretrained(
-            name, use_safetensors=True, **options
-        )
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(name, **options)
-        return EmotionClassificationPipeline(
-            model=loaded, feature_extractor=extractor, device=place
-        )
+        return load(name, revision, place)
 
 
 def load_enhancer(

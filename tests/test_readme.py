@@ -122,12 +122,12 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-USES = ("shell", "recognise", "calibrate", "enhance", "push", "pull", "export", "onnx")
+USES = ("shell", "recognise", "calibrate", "enhance", "browser", "push", "pull", "export", "onnx")
 USES += ("load", "train", "own_corpus", "train_enhancer")
 # A program that has nothing but NumPy has more to do.
 LONG = "onnx"
-# Run against a Hub of their own, in hub/test_readme_on_the_hub.py.
-ON_THE_HUB = ("push", "pull")
+# Run elsewhere: against a Hub of their own (hub/test_readme_on_the_hub.py), in a browser (space/).
+ELSEWHERE = ("push", "pull", "browser")
 
 
 def test_every_use_is_short():
@@ -149,7 +149,7 @@ def test_snippets_run_as_printed(checkout):
     """Those of the shell first, then those that use what they made."""
     codes: dict[str, dict[str, str]] = {"bash": {}, "python": {}}
     for name, (language, code) in snippets().items():
-        if name not in ON_THE_HUB:
+        if name not in ELSEWHERE:
             codes[language][name] = code
     for code in codes["bash"].values():
         run(checkout, "bash", "-euc", code)
