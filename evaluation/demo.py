@@ -240,6 +240,7 @@ def shown(box: Sequence[Clip]) -> list[Clip]:
 def enhancement(clips: Sequence[Clip], classifier: Any, model: Path, folder: Path) -> list[str]:
     """Recordings before and after, and converted to another emotion."""
     enhancer = load_enhancer(model)
+    enhancer.listener = classifier
     enhancer.set_progress_bar_config(disable=True)
     rows, drawn = [], {}
     for clip in clips[:NUM_ENHANCED]:
@@ -273,7 +274,7 @@ def enhance(
         folder: Where the page is.
         target: What to convert to; what is acted, or else heard, is enhanced when not given.
     """
-    made = enhancer(str(clip.file), emotion=target or clip.emotion)
+    made = enhancer(str(clip.file), emotion=target, source_emotion=clip.emotion)
     verb = "enhanced" if target is None else "converted to"
     title = f"{verb} {made.emotions[0]}"
     sound = f"sounds/{Path(clip.sound).stem}_{title.replace(' ', '_')}.wav"

@@ -129,6 +129,10 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         vocoder: `MelVocoder`.
         shift: `EmotionShift` fitted on training speakers, or None: `method="shift"` needs it.
 
+    Attributes:
+        listener: An audio classification pipeline that names the emotions that nobody names, where
+            the recogniser, which is small, is no good at it. Not saved.
+
     Raises:
         ValueError: The recogniser and the emotion encoder have other labels.
     """
@@ -166,6 +170,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             vocoder=vocoder,
             shift=shift,
         )
+        self.listener: Any = None
 
     @property
     def emotions(self) -> list[str]:
@@ -208,8 +213,8 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 row, as the classification pipeline takes them.
             sampling_rate: Rate in Hz of arrays that come without one; the model's own when not
                 given.
-            emotion: The target, one for all or one per recording. `None` enhances the emotion that
-                the recogniser hears.
+            emotion: The target, one for all or one per recording. `None` enhances the source
+                emotion or, where that is not said either, what the listener hears.
             corpus: Whose statistics to normalise with, if the feature extractor knows several; one
                 for all or one per recording.
             strength: Share of the noise schedule that is injected, 0 to 1: the latents become
@@ -241,10 +246,11 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 each step; may return a dictionary with other latents.
             method: `"diffusion"`, or `"shift"`: bands, pitch and tempo of the recording's own
                 waveform are moved by the mean effect of the emotion on training speakers, times
-                `intensity`, at the level that it had. That takes no network, and listens to none
-                of the other settings. `"auto"` is the shift where the model holds one: it
-                converts, which the diffusion model hardly does.
-            source_emotion: What recordings carry now, for `"shift"`; what the recogniser hears when
+                `intensity`, at the level that it had (or lower, where peaks would exceed full
+                scale), within an octave and half or twice the tempo. That takes no network, and
+                listens to none of the other settings. `"auto"` is the shift where the model holds
+                one: it converts, which the diffusion model hardly does.
+            source_emotion: What recordings carry now, for `"shift"`; what the listener hears when
                 not given. Another one than the target is converted: its effect is taken away.
 
         Raises:
@@ -286,7 +292,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         theirs = [
             self._features(self._read([entry], sampling_rate)[0], c) for entry, c in references
         ]
-        emotions = self._fill_in(given, features)
+        # Who is said to carry an emotion, and to be given none, has that one made clearer.
+        given = [name or own for name, own in zip(given, carried, strict=True)]
+        emotions = self._fill_in(given, waves, features, corpora)
         if method == "shift":
             return self._shifted(
                 waves, features, corpora, emotions, carried, intensity, output_type
@@ -478,10 +486,27 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         logits = self.classifier(features).logits
         return self.classifier.config.id2label[int(logits.argmax())]
 
-    def _fill_in(self, names: Sequence[str | None], features: Sequence[torch.Tensor]) -> list[str]:
-        """Emotions as given, or as the recogniser hears them."""
-        pairs = zip(names, features, strict=True)
-        return [self._recognise(x) if name is None else name for name, x in pairs]
+    def _fill_in(
+        self,
+        names: Sequence[str | None],
+        waves: Sequence[torch.Tensor],
+        features: Sequence[torch.Tensor],
+        corpora: Sequence[str | None],
+    ) -> list[str]:
+        """Emotions as given, or as they are heard."""
+        recordings = zip(names, waves, features, corpora, strict=True)
+        return [self._hear(w, x, c) if name is None else name for name, w, x, c in recordings]
+
+    def _hear(self, wave: torch.Tensor, features: torch.Tensor, corpus: str | None) -> str:
+        """What the listener hears, or without one the recogniser."""
+        if self.listener is None:
+            return self._recognise(features)
+        known = {"corpus": corpus} if corpus in getattr(self.listener, "names", ()) else {}
+        rate = self.feature_extractor.sampling_rate
+        recording = {"array": wave.numpy(), "sampling_rate": rate}
+        guesses = self.listener(recording, top_k=None, **known)
+        heard = (guess["label"] for guess in guesses if guess["label"] in self.emotions)
+        return next(heard, None) or self._recognise(features)
 
     def _shifted(
         self,
@@ -495,7 +520,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
     ) -> EmotionEnhancementOutput:
         """Recordings moved by the mean effects of emotions."""
         audios = []
-        sources = self._fill_in(carried, features)
+        sources = self._fill_in(carried, waves, features, corpora)
         for wave, x, corpus, emotion, source in zip(
             waves, features, corpora, emotions, sources, strict=True
         ):

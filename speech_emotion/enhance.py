@@ -20,7 +20,10 @@ from .models import load_enhancer
 # `Optional` and not `| None`, which typer does not read in Python 3.10.
 Intensity = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option(help="How far to go: 0 is no emotion, 1 that of the training, 2 twice as far."),
+    typer.Option(
+        help="How far to go: 0 is nowhere, 1 as far as was chosen in training, 2 twice as far, "
+        "within an octave and half or twice the tempo."
+    ),
 ]
 Strength = Annotated[
     Optional[float],  # noqa: UP045
@@ -194,6 +197,8 @@ def transform(
         waves = read_folder(calibrate, rate, failures)
         with refusing():
             pipe.calibrate(waves, name=CALIBRATED, sampling_rate=rate)
+            if pipe.listener is not None:
+                pipe.listener.calibrate(waves, name=CALIBRATED, sampling_rate=rate)
         call["corpus"] = CALIBRATED
     for job in progress(jobs, len(jobs), "Enhancing"):
         with failures.noting(job.recording.name):

@@ -117,6 +117,9 @@ def load_enhancer(
         pipe = load(name, revision, trust_remote_code)
         pipe.to(find_device(device))
     pipe.set_progress_bar_config(disable=True)
+    if model is None:
+        # Of the package's own two the classifier hears strangers far better than the enhancer.
+        pipe.listener = load_classifier(None, None, False, device)
     return pipe
 
 

@@ -84,6 +84,32 @@ def test_what_the_classifier_hears_stands_in_for_what_is_not_said(pipe, vowel):
     assert len(output.audios[0]) > 0
 
 
+def test_what_is_carried_is_made_clearer_where_nothing_is_aimed_at(pipe, vowel):
+    clearer = pipe(vowel, RATE, corpus="emodb", source_emotion="anger")
+    assert clearer.emotions == ["anger"]
+    named = shift(pipe, vowel, emotion="anger", source_emotion="anger")
+    np.testing.assert_array_equal(clearer.audios[0], named)
+
+
+def test_a_listener_is_asked_instead_of_the_recogniser(vowel):
+    """Anybody's classifier of sound, with labels of its own; here one that hears boredom."""
+    pipe = EmotionEnhancementPipeline(**get_dummy_components())
+    own = pipe(vowel, RATE, corpus="emodb").emotions[0]
+    other = next(emotion for emotion in pipe.emotions if emotion != own)
+    given = []
+
+    def listener(recording, top_k):
+        given.append((len(recording["array"]), recording["sampling_rate"], top_k))
+        return [{"label": "boredom", "score": 0.6}, {"label": other, "score": 0.4}]
+
+    pipe.listener = listener
+    made = pipe(vowel, RATE, corpus="emodb")
+    assert made.emotions == [other]
+    assert given[0] == (len(vowel), RATE, None)
+    named = shift(pipe, vowel, emotion=other, source_emotion=other)
+    np.testing.assert_array_equal(made.audios[0], named)
+
+
 def test_a_saved_shift_moves_alike(pipe, vowel, tmp_path):
     pipe.save_pretrained(tmp_path)
     settings = {"emotion": "anger", "source_emotion": "neutral"}
