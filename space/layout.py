@@ -12,7 +12,6 @@ from datasets_scripts import EMOTIONS
 from datasets_scripts.emodb.emodb import EmoDB
 from evaluation.demo import KNOWN_VOICES, unseen_scores
 from pipelines import EmotionEnhancementPipeline
-from pipelines.enhancement_checks import CHOICES
 from pretrained import CLASSIFIER, RECORDINGS
 
 from .actions import (
@@ -60,6 +59,7 @@ SLIDERS = {
     "num_noises": (1, 8, 1, "Noises", "Averaged: more are steadier, and slower"),
     "num_inference_steps": (2, 50, 1, "Steps", "More are finer, and slower"),
 }
+SHIFT, DIFFUSION = "shift", "diffusion"
 DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(EmotionEnhancementPipeline.__call__).parameters.items()
@@ -153,10 +153,10 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
             [CLEARER, *EMOTIONS], value=CLEARER, label="Make the emotion", min_width=280
         )
         method = gr.Radio(
-            list(CHOICES["method"]),
-            value=DEFAULTS["method"],
+            [SHIFT, DIFFUSION],
+            value=SHIFT,
             label="Method",
-            info="Diffusion changes the spectrum; shift moves pitch, tempo and timbre, no network",
+            info="Shift: pitch, tempo and timbre, no network. Diffusion: the spectrum.",
             min_width=280,
         )
     intensity = _slider("intensity")
@@ -176,6 +176,9 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
 
     def show(file: str | None, name: str | None, target: str, *values: Any) -> tuple[Any, ...]:
         settings = dict(zip(("method", *SLIDERS), values, strict=True))
+        if settings["method"] == SHIFT:
+            # Which would refuse the settings of the diffusion.
+            settings = {name: settings[name] for name in ("method", "intensity")}
         with _one_sentence():
             made = enhance(models, file, None if target == CLEARER else target, name, **settings)
         _warn(made.warnings)

@@ -26,14 +26,14 @@ def enhance(folder, wave):
     """The pipeline of a folder, and what it makes of a recording."""
     pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
     generator = torch.Generator().manual_seed(7)
-    settings = {"num_inference_steps": 4, "generator": generator}
+    settings = {"num_inference_steps": 4, "generator": generator, "method": "diffusion"}
     return pipe, pipe(wave, emotion="anger", **settings).audios[0]
 
 
 def hear(folder, file):
     """Emotion, rate and samples of what the task of transformers makes of a file."""
     enhancer = pipeline("emotion-enhancement", folder, trust_remote_code=True, device="cpu")
-    output = enhancer(file, emotion="anger", num_inference_steps=2)
+    output = enhancer(file, emotion="anger", num_inference_steps=2, method="diffusion")
     return [output["emotion"], output["sampling_rate"], len(output["audio"])]
 
 

@@ -17,7 +17,7 @@ import torch
 from diffusers import DiffusionPipeline
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
-ANGRY = {"emotion": "anger", "num_inference_steps": 2}
+ANGRY = {"emotion": "anger", "num_inference_steps": 2, "method": "diffusion"}
 TRUST, REFUSE = {"trust_remote_code": True}, {"trust_remote_code": False}
 # `make` installs the project so; it is found through a finder of its own.
 sys.meta_path[:] = [f for f in sys.meta_path if "__editable__" not in getattr(f, "__module__", "")]

@@ -11,7 +11,7 @@ from transformers import pipeline
 from datasets_scripts import EMOTIONS
 from pipelines import load_enhancer
 
-ANGRY = {"emotion": "anger", "num_inference_steps": 2}
+ANGRY = {"emotion": "anger", "num_inference_steps": 2, "method": "diffusion"}
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
 
 

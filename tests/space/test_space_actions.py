@@ -19,7 +19,7 @@ REFUSED = {
     "many_channels.flac": "has 8 channels at 96000 Hz, expected at most two",
 }
 # As few as a result takes.
-QUICK = {"num_inference_steps": 2, "num_noises": 1}
+QUICK = {"method": "diffusion", "num_inference_steps": 2, "num_noises": 1}
 
 
 class TestUploads:
