@@ -174,7 +174,8 @@ def test_bad_options(enhance, capsys, option, value, message):
 
 def test_code_of_a_model_is_run_only_if_that_is_allowed(enhance, model, tmp_path):
     trap = shutil.copytree(model, tmp_path / "trap")
-    (trap / "emotion_enhancement.py").write_text("raise RuntimeError('the code was run')")
+    for file in trap.glob("emotion_enhancement*.py"):
+        file.write_text("raise RuntimeError('the code was run')")
     given = ("--model", str(trap), "--emotion", "anger")
     with pytest.raises(RuntimeError, match="the code was run"):
         enhance(*given, "--trust_remote_code", output="trusted")

@@ -191,8 +191,8 @@ def load(output):
 def enhanced(output, **settings):
     """What a run's model makes of a recording."""
     generator = torch.Generator().manual_seed(0)
-    settings = {"emotion": "anger", "num_inference_steps": 5, "generator": generator} | settings
-    return load(output)(make_wave(0.6), **settings)
+    diffusion = {"method": "diffusion", "num_inference_steps": 5, "generator": generator}
+    return load(output)(make_wave(0.6), **{"emotion": "anger", **diffusion, **settings})
 
 
 class TestModel:

@@ -163,8 +163,9 @@ def wait_for_pictures(page, count):
 
 def play(page, player):
     """Play a sound, and return how many seconds it has."""
+    # A recorder that has just stopped stands beside its player for a moment.
     sound = page.locator(f"#{player} audio[src]")
-    sound.wait_for(state="attached")
+    expect(sound).to_have_count(1)
     page.locator(f"#{player}").get_by_label("Play", exact=True).click()
     page.wait_for_function("sound => sound.currentTime > 0", arg=sound.element_handle())
     return sound.evaluate("sound => sound.duration")
