@@ -29,6 +29,9 @@ quality: .venv/.quality
 	$(BIN)/ruff check $(SOURCES) tests
 	$(BIN)/ruff format --check $(SOURCES) tests
 	$(BIN)/mypy $(SOURCES)
+	@if $(BIN)/python -c "from urllib.request import urlopen; urlopen('https://pypi.org/pypi/pip/json', timeout=9)" 2> /dev/null; \
+	then $(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off; \
+	else echo "Nothing was audited: the database of vulnerabilities on pypi.org cannot be reached."; fi
 
 style: .venv/.quality
 	$(BIN)/ruff check --fix $(SOURCES) tests
