@@ -32,6 +32,11 @@ from toy_components import make_wave, randomize  # noqa: E402
 FRESH_PROCESS = Path(__file__).parent / "fresh_process.py"
 
 
+def pytest_collection_modifyitems(items):
+    """The longest file first: files go to processes whole, and nobody waits for it in the end."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture(scope="session")
 def hub_socket():
     """Bound to the address that libraries take for that of the Hub."""
