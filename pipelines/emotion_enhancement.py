@@ -34,12 +34,11 @@ from .enhancement_checks import (
     generators_each,
     one_each,
 )
-from .exported_code import export_code, export_component
+from .exported_code import LIBRARIES, export_code, export_component
 
 NO_EMOTION: dict[str, Any] = {"intensity": 0.0, "guidance_scale": 1.0}
 # Steps that DDIM can go both ways.
 INVERTIBLE = {"timestep_spacing": "leading"}
-LIBRARIES = ("diffusers", "transformers")
 WINDOW_SECONDS = 10.0
 OVERLAP_SECONDS = 1.0
 # What is denoised at once: so that a long recording with several noises still fits in memory.

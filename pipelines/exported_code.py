@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# Whoever loads a pipeline has these: their classes need no code beside them.
+LIBRARIES = ("diffusers", "transformers")
 DIGEST_LENGTH = 12
 DIGEST = re.compile(rf"_[0-9a-f]{{{DIGEST_LENGTH}}}$")
 

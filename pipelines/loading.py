@@ -10,8 +10,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 import modeling
 
 from .audio_classification import EmotionClassificationPipeline
-
-LIBRARIES = ("diffusers", "transformers")
+from .exported_code import LIBRARIES
 
 
 def load_classifier(
