@@ -26,6 +26,7 @@ from modeling import EmotionFeatureExtractor
 from modeling.prosody import extract_prosody
 from pipelines import load_enhancer
 from pipelines.audio_inputs import read_recording
+from pipelines.speech_presence import LEAST_SPEECH
 from pretrained import CLASSIFIER, ENHANCER, RECORDINGS
 
 from .enhancement_plots import plot_pitch
@@ -180,7 +181,7 @@ def hear(waveform: np.ndarray, classifier: Any) -> str:
 def speech_of(clip: Clip, classifier: Any) -> str:
     """Whether there is speech at all, without which the emotions mean nothing."""
     score = classifier.speech_score(clip.waveform, sampling_rate=RATE)
-    return "yes" if score >= 0.5 else "hardly: the emotions mean nothing"
+    return "yes" if score >= LEAST_SPEECH else "hardly: the emotions mean nothing"
 
 
 def pictures(own: Sequence[Clip], box: Sequence[Clip], classifier: Any, folder: Path) -> list[str]:

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import soxr
 
+# A score below says that nobody speaks.
+LEAST_SPEECH = 0.5
 # Telephone speech has nothing above, and less is computed.
 SAMPLING_RATE = 8_000
 # The transform has room for the longest period without wrapping round.

@@ -20,9 +20,10 @@ from evaluation.demo import RATE, attention, log_mel, melody
 from evaluation.enhancement_plots import plot_enhancement, plot_pitch
 from evaluation.plots import plot_attention
 from modeling import EmotionResNetForAudioClassification, EmotionTransformerForAudioClassification
-from pipelines import load_enhancer, speech_score
+from pipelines import load_enhancer
 from pipelines.audio_inputs import read_recording
 from pipelines.loading import load_classifier
+from pipelines.speech_presence import LEAST_SPEECH, speech_score
 from pretrained import CLASSIFIER, ENHANCER
 
 CLASSIFIER_VARIABLE = "SPEECH_EMOTION_CLASSIFIER"
@@ -32,7 +33,6 @@ SECONDS = (0.25, 60.0)
 MOST_SAMPLES = int(SECONDS[1] * 192_000 * 2)
 # Peaks below are of a microphone that was off, -80 dB of full scale.
 SILENT_PEAK = 1e-4
-LEAST_SPEECH = 0.5
 MOST_CALIBRATION_FILES = 20
 # Calibrations that are held at once; the oldest gives way.
 MOST_VOICES = 100

@@ -16,9 +16,8 @@ from .messages import Failures, progress, say
 from .models import load_classifier
 from .tables import bar, print_table
 
-# Names of the statistics of --calibrate, and how much speech there has to be.
+# Name of the statistics of --calibrate.
 CALIBRATED = "calibration"
-LEAST_SPEECH = 0.5
 # More of a probability is noise.
 DIGITS = 4
 
@@ -187,6 +186,8 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
             for v in verdicts
         ]
         print_table(["file", "emotion", "", "score", "next"], rows)
+    from pipelines.speech_presence import LEAST_SPEECH
+
     for verdict in verdicts:
         if verdict.speech_score < LEAST_SPEECH:
             say(f"{verdict.file}: no speech heard (speech score {verdict.speech_score:.2f})")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from . import options
-from .classify import CALIBRATED, LEAST_SPEECH
+from .classify import CALIBRATED
 from .files import STANDARD, WRITTEN, Recording, find_recordings, read_folder, write_sound
 from .messages import Failures, progress, refusing, say
 from .models import load_enhancer
@@ -330,8 +330,8 @@ def make(pipe: Any, job: _Job, emotion: str | None, seed: int, call: Mapping[str
     """
     import torch
 
-    from pipelines import speech_score
     from pipelines.audio_inputs import read_recording
+    from pipelines.speech_presence import LEAST_SPEECH, speech_score
 
     recording = job.recording
     rate = pipe.feature_extractor.sampling_rate
