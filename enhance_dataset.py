@@ -40,6 +40,7 @@ from pipelines import (
     speech_score,
 )
 from pipelines.enhancement_checks import check_settings
+from pipelines.speech_presence import LEAST_SPEECH
 from training.state import write_json
 
 OWN, GUESS = "own", "guess"
@@ -142,7 +143,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--min_speech",
         type=float,
-        default=0.5,
+        default=LEAST_SPEECH,
         help="recordings with a lower speech score (0 to 1) are left out; 0 keeps all",
     )
     parser.add_argument("--shard_size", type=int, default=64, help="recordings of a file")
