@@ -62,6 +62,8 @@ class LocalHub(ThreadingHTTPServer):
         self.may_upload = threading.Event()
         self.may_upload.set()
         self.uploads_before_stalling = None
+        self.uploads_on_their_way = threading.Condition()
+        self.uploads_to_arrive = 0
         self.download_breaks = False
 
     @property
@@ -76,7 +78,7 @@ class LocalHub(ThreadingHTTPServer):
         """Let so many large files through; the next ones are read by half and never answered."""
         self.stalled.clear()
         self.may_upload.clear()
-        self.uploads_before_stalling = after
+        self.uploads_before_stalling = self.uploads_to_arrive = after
 
     def resume_uploads(self):
         self.uploads_before_stalling = None
@@ -346,6 +348,9 @@ class Handler(BaseHTTPRequestHandler):
         length = int(self.headers["Content-Length"])
         if self.must_stall():
             self.rfile.read(length // 2)
+            # What was let through arrives at the same time, and is to be there by then.
+            with (arrivals := self.server.uploads_on_their_way):
+                arrivals.wait_for(lambda: self.server.uploads_to_arrive <= 0)
             self.server.stalled.set()
             self.server.may_upload.wait()
             self.close_connection = True
@@ -354,6 +359,9 @@ class Handler(BaseHTTPRequestHandler):
         if hashlib.sha256(content).hexdigest() != sha256:
             raise HubError(400, "The content is not what was announced")
         self.store.keep(content, is_large=True)
+        with (arrivals := self.server.uploads_on_their_way):
+            self.server.uploads_to_arrive -= 1
+            arrivals.notify_all()
         self.answer(b"")
 
     def must_stall(self):
