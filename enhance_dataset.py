@@ -68,7 +68,7 @@ CARD = """---
 {left_out}
 
 Columns are the source's, with `audio` enhanced, and `mel` (natural-log mel magnitudes, frames by
-bands), `target_emotion`, `seed` of the noise and `settings` (JSON).
+bands), `target_emotion`, `seed` of the noise and `settings` (JSON), with the method that was used.
 
 ```json
 {settings}
@@ -132,7 +132,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--copies",
         type=int,
         default=1,
-        help="versions of each recording; with --num_noises 1 they differ more",
+        help="versions of each recording, which differ by diffusion, more with --num_noises 1",
     )
     add_enhancement_arguments(parser)
     parser.add_argument(
@@ -247,7 +247,7 @@ def check_source(source: Dataset, pipe: Any, options: argparse.Namespace) -> Non
                 f"{pipe.emotions}; or '{GUESS}', or one of them for all"
             )
     elif options.emotion != GUESS:
-        pipe.emotion_encoder.index(options.emotion)
+        pipe.denoiser.emotion_index(options.emotion)
 
 
 def shard_rows(count: int, options: argparse.Namespace) -> Iterator[list[tuple[int, int]]]:
@@ -292,7 +292,7 @@ def make_row(
         "mel": output.log_mels[0].tolist(),
         "target_emotion": pipe.emotions.index(output.emotions[0]),
         "seed": seed,
-        "settings": json.dumps(settings),
+        "settings": json.dumps(settings | {"method": output.methods[0]}),
     }
 
 

@@ -31,7 +31,6 @@ from diffusers import (
     AutoencoderKL,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
-    UNet2DConditionModel,
 )
 from torch import nn
 from torch.utils.data import DataLoader
@@ -40,13 +39,13 @@ from datasets_scripts import EMOTIONS
 from datasets_scripts.hub import push_folder
 from evaluation import plot_enhancement, plot_losses
 from modeling import (
-    EmotionEncoder,
+    EmotionDenoiser,
     EmotionFeatureExtractor,
     EmotionResNetConfig,
     EmotionResNetForAudioClassification,
     EmotionShift,
     MelVocoder,
-    StyleEncoder,
+    Prosody,
 )
 from pipelines import EmotionEnhancementPipeline
 from training.config import DiffusionConfig, DiffusionStageConfig, load_config
@@ -58,11 +57,14 @@ from training.latents import (
     AutoencoderExamples,
     DenoiserExamples,
     bucket_loader,
-    encode_moments,
+    encode_recordings,
     latent_stride,
     validation_batches,
+    voices_of,
 )
 from training.loop import Run, train
+from training.pairs import align_pairs
+from training.prosodies import load_prosodies
 from training.run import (
     add_run_arguments,
     as_plain,
@@ -77,8 +79,6 @@ from training.state import halve_weights, replace_folder
 
 # What must agree between the runs of the recogniser and of the enhancer.
 SHARED_SETTINGS = ("protocol", "fold", "seed")
-CONTENT_CHANNELS_PER_FRAME = 1
-SAMPLE_STRENGTH, SAMPLE_STEPS = 0.5, 10
 
 
 class Autoencoder(nn.Module):
@@ -99,28 +99,23 @@ class Autoencoder(nn.Module):
         return _distance(decoded, image, self.delta_weight) + self.kl_weight * divergence
 
 
-class Denoiser(nn.Module):
-    """The denoiser with the encoders of its conditions."""
+class DenoiserLoss(nn.Module):
+    """The denoiser with the conditions of a batch."""
 
-    def __init__(
-        self, unet: UNet2DConditionModel, emotion_encoder: Any, style_encoder: Any
-    ) -> None:
+    def __init__(self, denoiser: EmotionDenoiser) -> None:
         super().__init__()
-        self.unet = unet
-        self.emotion_encoder = emotion_encoder
-        self.style_encoder = style_encoder
+        self.denoiser = denoiser
 
     def forward(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """What the scheduler's prediction type asks for, `(batch, channels, bands, frames)`."""
-        style = self.style_encoder(batch["style"], batch["style_mask"])
-        emotion = self.emotion_encoder(batch["emotion"], batch["vector"])
-        image = torch.cat([noisy, batch["content"]], dim=1)
-        return self.unet(
-            image.contiguous(memory_format=torch.channels_last),
+        """What the scheduler's prediction type asks for, `(batch, rows, length)`."""
+        told = [batch[name] for name in ("target", "carried", "corpus", "clarity")]
+        return self.denoiser(
+            noisy,
             batch["timestep"],
-            encoder_hidden_states=style,
-            class_labels=emotion,
-        ).sample
+            batch["source"],
+            self.denoiser.style_encoder(batch["style"], batch["style_mask"]),
+            self.denoiser.conditions(*told),
+        )
 
 
 @dataclass(kw_only=True)
@@ -130,7 +125,8 @@ class DiffusionRun(Run):
     Args:
         corpora: Every recording, and who trains, validates and tests.
         features: The recordings as spectrograms.
-        classifier: The recogniser whose emotion vectors the denoiser is given.
+        prosodies: How recordings of the six emotions are said, by row.
+        classifier: The recogniser of the saved pipeline.
         vae: The autoencoder.
         scheduler: The schedule of noise.
         validation: Rows and batches of the validation recordings of the current stage.
@@ -139,6 +135,7 @@ class DiffusionRun(Run):
     config: DiffusionConfig
     corpora: Corpora
     features: MelFeatures
+    prosodies: dict[int, Prosody]
     classifier: EmotionResNetForAudioClassification
     vae: AutoencoderKL
     scheduler: DDPMScheduler
@@ -268,6 +265,8 @@ def build_run(config: DiffusionConfig, accelerator: Accelerator) -> DiffusionRun
     with accelerator.main_process_first():
         corpora = load_corpora(config)
         features = MelFeatures(corpora.dataset, extractor, config.denoiser.crop_seconds)
+        rows = [*corpora.six_emotions_train_rows, *corpora.fold.validation]
+        prosodies = load_prosodies(corpora.dataset, rows, extractor)
     vae = build_vae(config)
     check_lengths(corpora, features, latent_stride(vae))
     # Better refused now than after the autoencoder's stage.
@@ -278,6 +277,7 @@ def build_run(config: DiffusionConfig, accelerator: Accelerator) -> DiffusionRun
         accelerator=accelerator,
         corpora=corpora,
         features=features,
+        prosodies=prosodies,
         classifier=classifier.eval(),
         vae=vae,
         scheduler=scheduler,
@@ -311,23 +311,17 @@ def build_vae(config: DiffusionConfig) -> AutoencoderKL:
     )
 
 
-def build_denoiser(run: DiffusionRun) -> Denoiser:
+def build_denoiser(run: DiffusionRun) -> EmotionDenoiser:
     """A new denoiser for the latents of the run's autoencoder."""
-    style_encoder = StyleEncoder(
-        num_mel_bins=run.features.feature_extractor.feature_size, **run.config.style_encoder
+    bins = run.features.feature_extractor.feature_size
+    return EmotionDenoiser(
+        list(EMOTIONS),
+        list(run.config.corpora),
+        run.vae.config.latent_channels,
+        bins // latent_stride(run.vae),
+        run.config.unet,
+        {"num_mel_bins": bins, **run.config.style_encoder},
     )
-    size = style_encoder.config.hidden_size
-    emotion_encoder = EmotionEncoder(EMOTIONS, run.classifier.config.embedding_dim, size)
-    channels, stride = run.vae.config.latent_channels, latent_stride(run.vae)
-    unet = UNet2DConditionModel(
-        in_channels=channels + CONTENT_CHANNELS_PER_FRAME * stride,
-        out_channels=channels,
-        cross_attention_dim=size,
-        class_embed_type="projection",
-        projection_class_embeddings_input_dim=size,
-        **run.config.unet,
-    )
-    return Denoiser(unet, emotion_encoder, style_encoder)
 
 
 def build_autoencoder_stage(run: DiffusionRun) -> tuple[Autoencoder, DataLoader[Any]]:
@@ -340,8 +334,8 @@ def build_autoencoder_stage(run: DiffusionRun) -> tuple[Autoencoder, DataLoader[
     return model, build_batches(run, training, validation, run.corpora.fold.train)
 
 
-def build_denoiser_stage(run: DiffusionRun) -> tuple[Denoiser, DataLoader[Any]]:
-    """The denoiser and its batches: latents of the autoencoder, vectors of the classifier."""
+def build_denoiser_stage(run: DiffusionRun) -> tuple[DenoiserLoss, DataLoader[Any]]:
+    """The denoiser and its batches: pairs of recordings in the latents of the autoencoder."""
     run.vae = AutoencoderKL.from_pretrained(run.folder / "vae").to(run.accelerator.device)
     # A folder of somebody's machine means nothing to whoever loads the model.
     run.vae.register_to_config(_name_or_path="")
@@ -349,36 +343,32 @@ def build_denoiser_stage(run: DiffusionRun) -> tuple[Denoiser, DataLoader[Any]]:
     set_seed(run.config.seed + 1)
     denoiser = build_denoiser(run)
     rows = run.corpora.six_emotions_train_rows
-    vectors = emotion_vectors(run, [*rows, *run.corpora.fold.validation])
-    labels = torch.tensor([target(run, row) for row in rows])
-    denoiser.emotion_encoder.set_prototypes(vectors[rows], labels)
-    common = (vectors, run.config, latent_stride(run.vae), run.scheduler.config.num_train_timesteps)
-    training = DenoiserExamples(run.features, run.corpora, scaled_moments(run, rows), *common)
-    moments = scaled_moments(run, run.corpora.fold.validation)
-    validation = DenoiserExamples(run.features, run.corpora, moments, *common, training=False)
-    return denoiser, build_batches(run, training, validation, rows)
+    training = denoiser_examples(run, denoiser, rows, training=True)
+    validation = denoiser_examples(run, denoiser, run.corpora.fold.validation, training=False)
+    return DenoiserLoss(denoiser), build_batches(run, training, validation, rows)
 
 
-def scaled_moments(run: DiffusionRun, rows: Sequence[int]) -> dict[int, torch.Tensor]:
-    """Mean and deviation of the latents of each row, as diffusion wants them."""
-    scale = run.vae.config.scaling_factor
-    return {row: moment * scale for row, moment in encode_moments(run.vae, run.features, rows)}
+def denoiser_examples(
+    run: DiffusionRun, denoiser: EmotionDenoiser, rows: Sequence[int], training: bool
+) -> DenoiserExamples:
+    """Examples of some rows, which are in pairs with nobody else."""
+    stride = latent_stride(run.vae)
+    return DenoiserExamples(
+        run.features,
+        run.corpora,
+        voices_of(run.vae, run.features, run.prosodies, rows),
+        align_pairs(run.corpora, run.features.log_mels, rows, stride),
+        denoiser,
+        run.config,
+        stride,
+        run.scheduler.config.num_train_timesteps,
+        training=training,
+    )
 
 
 def target(run: DiffusionRun, row: int) -> int:
     """Index of a row's emotion."""
     return int(run.corpora.targets[row])
-
-
-@torch.no_grad()
-def emotion_vectors(run: DiffusionRun, rows: Sequence[int]) -> torch.Tensor:
-    """The classifier's embeddings of some rows, `(all rows, size)`; zeros for the others."""
-    classifier = run.classifier.to(run.accelerator.device)
-    vectors = torch.zeros(len(run.corpora.targets), classifier.config.embedding_dim)
-    for row in rows:
-        features = torch.from_numpy(run.features.load(row))[None].to(classifier.device)
-        vectors[row] = classifier(features).embeddings[0].cpu()
-    return vectors
 
 
 def build_batches(
@@ -402,8 +392,7 @@ def losses_of(run: DiffusionRun, batch: Batch) -> torch.Tensor:
     scheduler, timestep = run.scheduler, batch["timestep"]
     noisy = scheduler.add_noise(batch["latents"], batch["noise"], timestep)
     wanted = wanted_prediction(scheduler, batch)
-    errors = (run.model(noisy, batch) - wanted).square().mean(dim=(1, 2, 3))
-    return errors * min_snr_weights(scheduler, timestep, run.config.snr_gamma)
+    return (run.model(noisy, batch) - wanted).square().mean(dim=(1, 2))
 
 
 def wanted_prediction(scheduler: DDPMScheduler, batch: Batch) -> torch.Tensor:
@@ -411,15 +400,6 @@ def wanted_prediction(scheduler: DDPMScheduler, batch: Batch) -> torch.Tensor:
     if scheduler.config.prediction_type == "epsilon":
         return batch["noise"]
     return scheduler.get_velocity(batch["latents"], batch["noise"], batch["timestep"])
-
-
-def min_snr_weights(scheduler: DDPMScheduler, timestep: torch.Tensor, gamma: float) -> torch.Tensor:
-    """Weights `(batch,)` that keep easy timesteps from ruling (Hang et al. 2023)."""
-    alpha = scheduler.alphas_cumprod.to(timestep.device)[timestep]
-    ratio = alpha / (1 - alpha)
-    bounded = ratio.clamp(max=gamma)
-    velocity = scheduler.config.prediction_type == "v_prediction"
-    return bounded / (ratio + 1) if velocity else bounded / ratio
 
 
 @torch.no_grad()
@@ -447,40 +427,45 @@ def validation_losses(run: DiffusionRun) -> dict[str, float]:
 
 
 def write_samples(run: DiffusionRun) -> None:
-    """A picture and sounds of one validation recording of each emotion, enhanced."""
+    """A picture and sounds of one validation recording, said with each emotion."""
     pipe = build_pipeline(run)
     pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler = DPMSolverMultistepScheduler.from_config(run.scheduler.config)
-    rows = {target(run, row): row for row in reversed(run.corpora.fold.validation)}
-    names = [EMOTIONS[emotion] for emotion in sorted(rows)]
-    audio = [run.corpora.dataset[rows[emotion]]["audio"] for emotion in sorted(rows)]
-    settings: dict[str, Any] = {"emotion": names, "num_inference_steps": SAMPLE_STEPS}
-    before = pipe(audio, **settings, strength=0.0, output_type="mel").log_mels
-    generator = torch.Generator().manual_seed(run.config.seed)
-    after = pipe(audio, **settings, strength=SAMPLE_STRENGTH, num_noises=1, generator=generator)
+    pipe.scheduler = sampler(run)
+    row = run.corpora.fold.validation[0]
+    audio, source = run.corpora.dataset[row]["audio"], EMOTIONS[target(run, row)]
+    before = pipe(audio, source_emotion=source, strength=0.0).log_mels[0]
+    after = pipe(
+        [audio] * len(EMOTIONS),
+        emotion=EMOTIONS,
+        source_emotion=source,
+        corpus=run.corpora.dataset[row]["corpus"],
+        method="diffusion",
+        num_noises=1,
+        generator=torch.Generator().manual_seed(run.config.seed),
+    )
     folder = run.folder / "samples"
     folder.mkdir(exist_ok=True)
-    pairs = {
-        n: (b.numpy(), a.numpy()) for n, b, a in zip(names, before, after.log_mels, strict=True)
-    }
+    pairs = {n: (before.numpy(), a.numpy()) for n, a in zip(EMOTIONS, after.log_mels, strict=True)}
     plot_enhancement(pairs, folder / f"step-{run.progress.total_step:06d}.png")
-    for name, sound in zip(names, after.audios, strict=True):
+    for name, sound in zip(EMOTIONS, after.audios, strict=True):
         soundfile.write(folder / f"{name}.wav", sound, after.sampling_rate)
+
+
+def sampler(run: DiffusionRun) -> DPMSolverMultistepScheduler:
+    """What a saved pipeline steps with: fewer steps than in training are enough."""
+    return DPMSolverMultistepScheduler.from_config(run.scheduler.config)
 
 
 def set_scale(run: DiffusionRun) -> None:
     """Measure the deviation of the training latents, which diffusion wants to be 1."""
-    moments = encode_moments(run.vae, run.features, run.corpora.fold.train)
-    power = [
-        (mean.square() + deviation.square()).mean().item()
-        for mean, deviation in (moment.chunk(2) for _, moment in moments)
-    ]
+    latents = encode_recordings(run.vae, run.features, run.corpora.fold.train)
+    power = [latent.square().mean().item() for _, latent in latents]
     run.vae.register_to_config(scaling_factor=float(np.mean(power) ** -0.5))
 
 
 def build_pipeline(run: DiffusionRun) -> EmotionEnhancementPipeline:
     """The pipeline of the run's present networks."""
-    extractor, denoiser = run.features.feature_extractor, run.bare_model
+    extractor, denoiser = run.features.feature_extractor, run.bare_model.denoiser
     vocoder = MelVocoder(
         extractor.sampling_rate,
         extractor.n_fft,
@@ -491,10 +476,8 @@ def build_pipeline(run: DiffusionRun) -> EmotionEnhancementPipeline:
     )
     return EmotionEnhancementPipeline(
         run.vae,
-        denoiser.unet,
+        denoiser,
         run.scheduler,
-        denoiser.emotion_encoder,
-        denoiser.style_encoder,
         run.classifier,
         extractor,
         vocoder.to(run.accelerator.device),
@@ -505,8 +488,7 @@ def fit_shift(run: DiffusionRun) -> EmotionShift:
     """The mean effects of emotions on the training speakers."""
     assert run.config.shift is not None
     features, rows = run.features, run.corpora.six_emotions_train_rows
-    extractor = features.feature_extractor
-    voices = load_voices(run.corpora.dataset, rows, features.log_mels, extractor)
+    voices = load_voices(run.corpora.dataset, rows, features.log_mels, run.prosodies)
     settings = dict(run.config.shift)
     for name in {"own_factors", "other_factors"} & set(settings):
         # For corpora that train nothing here they were chosen with other effects than these.
@@ -521,7 +503,7 @@ def export(run: DiffusionRun) -> None:
     pipe = build_pipeline(run).to("cpu")
     if run.config.shift is not None:
         pipe.register_modules(shift=fit_shift(run))
-    pipe.scheduler = DPMSolverMultistepScheduler.from_config(run.scheduler.config)
+    pipe.scheduler = sampler(run)
     for module in (run.vae, run.bare_model):
         module.to(memory_format=torch.contiguous_format)
     pipe.save_pretrained(temporary)

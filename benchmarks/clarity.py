@@ -27,7 +27,7 @@ from evaluation.tables import PANEL
 from training.state import write_text
 
 from .judges import EMOTION_JUDGES
-from .panel import Clips, Fold, describe_rows, halves
+from .panel import Clips, Fold
 
 Table = dict[str, np.ndarray]
 PROTOCOL = "speaker_independent"
@@ -39,7 +39,6 @@ def describe(
     aimed: Sequence[str],
     heard: Mapping[str, Sequence[Any]],
     preservation: Mapping[str, Mapping[str, float]],
-    seed: int,
 ) -> dict[str, Any]:
     """A report: everything that the records are made from.
 
@@ -49,7 +48,6 @@ def describe(
         aimed: The emotion that each was moved towards.
         heard: What `Panel.hear` returned.
         preservation: Measures of each corpus.
-        seed: Who is asked for the speaker.
     """
     columns = {
         "row": clips.rows,
@@ -61,11 +59,6 @@ def describe(
         "aimed": list(aimed),
         **heard,
     }
-    if "speaker-tdnn" in heard:
-        known = fold.corpora.fold
-        everybody = describe_rows(fold, [*known.train, *known.validation, *known.test])
-        asked = {everybody.rows[i] for i in halves(everybody, seed)[1]}
-        columns["asked_speaker"] = [row in asked for row in clips.rows]
     return {"fold": fold.name, "preservation": preservation, "clips": columns}
 
 
@@ -129,7 +122,7 @@ def condition_records(
             **common,
         )
     )
-    kept = identity(join(tables)) | mean_preservation(reports, corpus)
+    kept = mean_preservation(reports, corpus)
     if kept:
         records.append(make_record(task="preservation", judge=None, metrics=kept, **common))
     return records
@@ -235,6 +228,29 @@ def panel_clarity(
     return found | ({"target_probability": float(np.mean(known))} if known else {})
 
 
+def target_gain(
+    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """How much more often judges hear the target, paired: "gain" and "gain_ci95".
+
+    Args:
+        before: Recordings moved towards a target by one method.
+        after: The same in the same order, moved towards the same target by another.
+    """
+    judges = [judge for judge in EMOTION_JUDGES if judge in after]
+    heard, heard_before = (
+        np.mean([table[judge] == table["aimed"] for judge in judges], axis=0)
+        for table in (after, before)
+    )
+    gain = heard - heard_before
+    clusters = after["fold"] if len(set(after["fold"])) > 1 else after["speaker"]
+    weights = np.full(len(gain), 1 / len(gain))
+    return {
+        "gain": float(gain.mean()),
+        "gain_ci95": interval(gain, weights, clusters, np.zeros(len(gain))),
+    }
+
+
 def balanced(classes: np.ndarray) -> np.ndarray:
     """Weights `(recordings,)` that sum to 1 and give each class the same."""
     _, place, counts = np.unique(classes, return_inverse=True, return_counts=True)
@@ -266,16 +282,6 @@ def interval(
     error = np.sqrt(count / (count - 1) * np.square(residuals).sum())
     half = float(stats.t.ppf(0.975, count - 1) * error)
     return [max(mean - half, -1.0), min(mean + half, 1.0)]
-
-
-def identity(table: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """How often the judges still name the speaker and the sentence, if there are any."""
-    if "speaker-tdnn" not in table:
-        return {}
-    asked = table["asked_speaker"].astype(bool)
-    speakers = (table["speaker-tdnn"] == table["speaker"])[asked]
-    sentences = table["sentence-tdnn"] == table["sentence"]
-    return {"speaker_WA": float(speakers.mean()), "sentence_WA": float(sentences.mean())}
 
 
 # --- Votes ---------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from tqdm.auto import tqdm
 from datasets_scripts import EMOTIONS, load_corpus, protocol_folds
 from evaluation import Record, plot_pitch, provenance, write_records
 from evaluation.quality import QualityMeter
-from evaluation.tables import CLASS_SHIFT, PANEL
+from evaluation.tables import CLASS_SHIFT, PANEL, RECORDINGS
 from modeling import EmotionShift, MelVocoder, Prosody, extract_prosody
 from training.shift import BAND_FILTERS, Voices, fit_band_filter, fit_class_shift
 from training.state import write_json
@@ -68,7 +68,7 @@ from .panel import (
     wrong_emotions,
 )
 
-BAND_FILTER, PSOLA, ORIGINAL = "band-filter", "psola", "recordings"
+BAND_FILTER, PSOLA, ORIGINAL = "band-filter", "psola", RECORDINGS
 NOTHING = (0.0, 0.0)
 # What models of others are asked about voice, words and sound of: that takes the most time.
 PRESERVED = ("vocoder_only", "enhanced", "converted")
@@ -278,7 +278,7 @@ class Stage:
     @cached_property
     def panel(self) -> Panel:
         """The judges."""
-        return Panel.of(self.fold, self.options, identity=False)
+        return Panel.of(self.fold, self.options)
 
     @cached_property
     def shifts(self) -> dict[str, EmotionShift]:
@@ -330,7 +330,7 @@ class Stage:
         kept = {}
         if report == "test" and data in PRESERVED:
             kept = {clips.corpora[0]: self.quality(clips, waves)}
-        content = describe(self.fold, clips, aimed, heard, kept, self.options.seed)
+        content = describe(self.fold, clips, aimed, heard, kept)
         seconds = time.monotonic() - started
         content["provenance"] = provenance(self.options.seed, seconds, self.options.command)
         content["setting"] = {"kind": setting.kind, "factors": setting.factors}

@@ -1,15 +1,17 @@
-"""Judge enhanced speech of people whom neither the enhancer nor the judges of emotion ever heard.
+"""Judge enhanced and converted speech of people whom neither enhancer nor judges ever heard.
 
     python -m benchmarks.enhancement --runs outputs/enhancer_0 outputs/enhancer_1 \\
         --output results/enhancement.json
 
 Each run is an output folder of `train_diffusion.py`; what is tested is the test side of its fold.
-Everybody listens to waveforms at the enhancer's rate. The judges are trained here, on real speech:
+Everybody listens to waveforms at the enhancer's rate. The judges (`benchmarks.judges`) are trained
+here, on real speech of training speakers. Voice, words and sound are measured by models of others
+(`evaluation.quality`).
 
-* emotion: the judges of `benchmarks.judges`; training speakers only;
-* sentence: a time-delay network; training speakers only;
-* speaker: a time-delay network that must know the speakers tested: it learns one half of
-  everybody's recordings, and is asked about the other half.
+Beside the diffusion stands the class shift of the same run, on the same recordings, by the same
+judges: the mean effects of emotions on the same training speakers, told the same. The primary
+comparison is how often the target is heard in what the diffusion converts, less how often in what
+the shift converts (`"over_shift"` in the records), in the mean of all judges.
 
 With `--trade_off` settings are tried on the validation speakers instead, which the default of
 strength and guidance is chosen by. Everything is kept in `--work`, so that a call goes on where the
@@ -22,8 +24,9 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,24 +43,28 @@ from evaluation import (
     provenance,
     write_records,
 )
-from evaluation.preservation import preservation_metrics
-from evaluation.tables import ENHANCER
-from modeling.modeling_emotion_shift import match_level
-from pipelines import (
-    ENHANCEMENT_SETTINGS,
-    EmotionEnhancementPipeline,
-    add_enhancement_arguments,
-)
+from evaluation.quality import QualityMeter
+from evaluation.tables import CLASS_SHIFT, ENHANCER, PANEL, RECORDINGS
+from pipelines import ENHANCEMENT_SETTINGS, add_enhancement_arguments
 from training.config import DiffusionConfig, from_dict
 from training.enhancer_card import write_enhancer_card
 from training.run import has_fast_bfloat16
 from training.state import write_json
 
-from .clarity import condition_records, describe, identity, join, joined_provenance, read_reports
+from .clarity import (
+    condition_records,
+    describe,
+    join,
+    joined_provenance,
+    of_corpus,
+    read_reports,
+    target_gain,
+    write_votes,
+)
+from .fold_quality import quality_meter
 from .judges import EMOTION_JUDGES, log_mels
 from .panel import (
     Clips,
-    EnhancerFold,
     Fold,
     Panel,
     load_fold,
@@ -66,18 +73,43 @@ from .panel import (
     wrong_emotions,
 )
 
+
+@dataclass(frozen=True)
+class Condition:
+    """What is done to recordings.
+
+    Args:
+        system: Who does it.
+        data: What it is asked for; see `evaluation.results.DATA`.
+    """
+
+    system: str
+    data: str
+
+    @property
+    def name(self) -> str:
+        """Of its report."""
+        return f"{self.system}_{self.data}"
+
+
+ORIGINAL = Condition(RECORDINGS, "original")
 CONDITIONS = (
-    "original",
-    "vocoder_only",
-    "autoencoder_only",
-    "unconditional",
-    "wrong_emotion",
-    "enhanced",
-    "level_matched",
-    "enhanced_guessed",
+    ORIGINAL,
+    Condition(ENHANCER, "converted"),
+    Condition(CLASS_SHIFT, "converted"),
+    Condition(ENHANCER, "enhanced"),
+    Condition(CLASS_SHIFT, "enhanced"),
+    Condition(ENHANCER, "wrong_emotion"),
+    Condition(ENHANCER, "unconditional"),
+    Condition(ENHANCER, "autoencoder_only"),
+    Condition(ENHANCER, "generated"),
 )
-# What of the original's speaker and sentence accuracy a default has to keep.
-KEPT = 0.95
+# What models of others are asked about voice, words and sound of: that takes the most time.
+PRESERVED = ("enhanced", "converted")
+# What of the original's likeness to its speaker a default has to keep.
+KEPT = 0.9
+SAMPLED = ENHANCEMENT_SETTINGS
+GENERATED_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -89,8 +121,6 @@ class Settings:
     guidance_scale: float
     intensity: float
     num_inference_steps: int
-    injection: str
-    anchor: str
     num_noises: int
     vocoder: str
     seed: int
@@ -104,14 +134,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for run in options.runs:
         claim(run, options)
         if not options.collect_only:
-            fold = load_fold(run, options.work)
-            panel = Panel.of(fold, options)
-            (try_settings if options.trade_off else measure)(fold, panel, options)
+            bench = Bench(run, options)
+            (bench.try_settings if options.trade_off else bench.measure)()
     folders = [options.work / Path(run).name for run in options.runs]
     if options.trade_off:
         write_trade_off(folders, options)
         return
-    write_records(options.output, collect(folders))
+    write_records(options.output, collect(folders, options.output.parent))
     for run, folder in zip(options.runs, folders, strict=True):
         update_card(Path(run), collect([folder]))
 
@@ -121,8 +150,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = runs_parser("benchmarks.enhancement", __doc__, "results/enhancement.json")
     parser.add_argument("--trade_off", action="store_true", help="try settings on validation")
     parser.add_argument("--collect_only", action="store_true", help="measure nothing")
-    parser.add_argument("--strengths", type=float, nargs="+", default=[0.4, 0.6, 0.8])
-    parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 4.0, 6.0])
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0.6, 0.8, 1.0])
+    parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 3.0, 4.5])
     parser.add_argument("--plots", type=Path, default=Path("results/plots"))
     add_enhancement_arguments(parser)
     parser.set_defaults(method="diffusion")
@@ -132,100 +161,124 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 # --- Conditions ----------------------------------------------------------------------------------
 
 
-def make_condition(
-    fold: EnhancerFold, clips: Clips, condition: str, settings: Settings
-) -> tuple[list[np.ndarray], list[str]]:
-    """Waveforms of a condition, and the emotion that each was aimed at."""
-    emotions: Sequence[str | None] = clips.emotions
-    options: dict[str, Any] = {}
-    if condition == "original":
-        return clips.waves, clips.emotions
-    if condition == "vocoder_only":
-        options = {"strength": 0.0}
-    elif condition == "unconditional":
-        options = {"intensity": 0.0, "guidance_scale": 1.0, "anchor": "source"}
-    elif condition == "wrong_emotion":
-        emotions = wrong_emotions(clips.emotions, settings.seed)
-    elif condition == "enhanced_guessed":
-        emotions = [None] * len(clips.rows)
-    waves, aimed = [], []
-    jobs = zip(clips.waves, clips.corpora, emotions, clips.rows, strict=True)
-    for wave, corpus, emotion, row in tqdm(
-        jobs, total=len(clips.rows), desc=condition, mininterval=5
-    ):
-        if condition == "autoencoder_only":
-            output = fold.pipe.reconstruct(wave, corpus=corpus, vocoder=settings.vocoder)
-        else:
-            output = enhance(fold.pipe, wave, corpus, emotion, row, settings, **options)
-        sound = output.audios[0]
-        waves.append(match_level(sound, wave) if condition == "level_matched" else sound)
-        aimed.append(emotion or output.emotions[0])
-    return waves, aimed
+class Bench:
+    """A run: its enhancer, its judges and its recordings.
+
+    Args:
+        run: Output folder of `train_diffusion.py`.
+        options: The command line.
+    """
+
+    def __init__(self, run: str, options: argparse.Namespace) -> None:
+        self.fold, self.options = load_fold(run, options.work), options
+        self._meters: dict[str, QualityMeter] = {}
+
+    @cached_property
+    def panel(self) -> Panel:
+        """The judges."""
+        return Panel.of(self.fold, self.options)
+
+    @cached_property
+    def clips(self) -> Clips:
+        """Recordings of those who are tested; with `--trade_off`, of those who validate."""
+        known = self.fold.corpora.fold
+        rows = known.validation if self.options.trade_off else known.test
+        return some_clips(self.fold, rows, self.options.limit, self.options.seed)
+
+    def measure(self) -> None:
+        """Make all conditions and note what the judges hear."""
+        settings = settings_of(self.options)
+        for condition in CONDITIONS:
+            report = self.fold.folder / f"{condition.name}.json"
+            if not report.exists():
+                waves = self.listen(condition, settings, report)
+                if condition.data in PRESERVED:
+                    draw_examples(self.fold, self.clips, waves, condition, self.options.plots)
+
+    def try_settings(self) -> None:
+        """Judge conversion with several strengths and guidance scales."""
+        grid = itertools.product(self.options.strengths, self.options.guidance_scales)
+        for strength, scale in [(0.0, 1.0), *grid]:
+            report = self.fold.folder / f"trade_off_{strength:g}_{scale:g}.json"
+            if not report.exists():
+                settings = settings_of(self.options, strength=strength, guidance_scale=scale)
+                self.listen(Condition(ENHANCER, "converted"), settings, report)
+
+    def listen(self, condition: Condition, settings: Settings, report: Path) -> list[np.ndarray]:
+        """Make a condition, have it judged and write down what was heard, and how."""
+        started = time.monotonic()
+        waves, aimed = self.make(condition, settings)
+        heard = self.panel.hear(self.clips, waves, aimed)
+        kept = self.preserved(waves) if condition.data in PRESERVED else {}
+        content = describe(self.fold, self.clips, aimed, heard, kept)
+        seconds = time.monotonic() - started
+        content["provenance"] = provenance(settings.seed, seconds, self.options.command)
+        write_json(report, content)
+        return waves
+
+    def make(self, condition: Condition, settings: Settings) -> tuple[list[np.ndarray], list[str]]:
+        """Waveforms of a condition, and the emotion that each was aimed at."""
+        clips, aimed = self.clips, list(self.clips.emotions)
+        if condition == ORIGINAL:
+            return clips.waves, aimed
+        if condition.data in ("wrong_emotion", "converted"):
+            aimed = wrong_emotions(clips.emotions, settings.seed)
+        jobs = zip(clips.waves, clips.corpora, aimed, clips.emotions, clips.rows, strict=True)
+        shown = tqdm(jobs, total=len(clips.rows), desc=condition.name, mininterval=5)
+        return [self.change(condition, settings, *job) for job in shown], aimed
+
+    def change(
+        self,
+        condition: Condition,
+        settings: Settings,
+        wave: np.ndarray,
+        corpus: str,
+        target: str,
+        source: str,
+        row: int,
+    ) -> np.ndarray:
+        """One recording; its noise depends on the recording and the seed alone."""
+        pipe, data = self.fold.pipe, condition.data
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + row)
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
+            if data == "autoencoder_only":
+                return pipe.reconstruct(wave, corpus=corpus).audios[0]
+            if data == "generated":
+                made = pipe.generate(
+                    wave, target, GENERATED_SECONDS, corpus=corpus, generator=generator
+                )
+                return made.audios[0]
+            options: dict[str, Any] = {name: getattr(settings, name) for name in SAMPLED}
+            if condition.system == CLASS_SHIFT:
+                options = {"method": "shift", "intensity": settings.intensity}
+            elif data == "unconditional":
+                options |= {"intensity": 0.0, "guidance_scale": 1.0}
+            # A wrong emotion is one that the recording is wrongly said to carry already.
+            carried = target if data == "wrong_emotion" else source
+            said = {"emotion": target, "source_emotion": carried, "corpus": corpus}
+            return pipe(wave, **said, generator=generator, **options).audios[0]
+
+    def preserved(self, waves: Sequence[np.ndarray]) -> dict[str, dict[str, float]]:
+        """What is left of voice, words and sound; the originals are measured once."""
+        kept = {}
+        for corpus in dict.fromkeys(self.clips.corpora):
+            own = [i for i, name in enumerate(self.clips.corpora) if name == corpus]
+            clips = self.clips.take(own)
+            if corpus not in self._meters:
+                options = self.options
+                self._meters[corpus] = quality_meter(
+                    self.fold, clips, options.encoder, options.seed
+                )
+            moved = [waves[i] for i in own]
+            lengths = [len(w) / len(c) for w, c in zip(moved, clips.waves, strict=True)]
+            metrics = self._meters[corpus].measure(moved).metrics
+            kept[corpus] = {**metrics, "length": float(np.mean(lengths))}
+        return kept
 
 
-def enhance(
-    pipe: EmotionEnhancementPipeline,
-    wave: np.ndarray,
-    corpus: str,
-    emotion: str | None,
-    row: int,
-    settings: Settings,
-    **options: Any,
-) -> Any:
-    """One recording enhanced; the noise depends on the recording and the seed alone."""
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + row)
-    given = {name: getattr(settings, name) for name in ENHANCEMENT_SETTINGS}
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
-        return pipe(wave, corpus=corpus, emotion=emotion, generator=generator, **given | options)
-
-
-def measure(fold: EnhancerFold, panel: Panel, options: argparse.Namespace) -> None:
-    """Make all conditions of the test recordings and note what the judges hear."""
-    clips = some_clips(fold, fold.corpora.fold.test, options.limit, options.seed)
-    settings = settings_of(options)
-    for condition in CONDITIONS:
-        report = fold.folder / f"{condition}.json"
-        if report.exists():
-            continue
-        waves = listen(fold, panel, clips, condition, settings, report, options.command)
-        if condition == "enhanced":
-            draw_examples(fold, clips, waves, options.plots)
-
-
-def listen(
-    fold: EnhancerFold,
-    panel: Panel,
-    clips: Clips,
-    condition: str,
-    settings: Settings,
-    report: Path,
-    command: Sequence[str],
-) -> list[np.ndarray]:
-    """Make a condition, have it judged and write down what was heard, and how; the waveforms."""
-    started = time.monotonic()
-    waves, aimed = make_condition(fold, clips, condition, settings)
-    heard = panel.hear(clips, waves, aimed)
-    kept = preserved(fold, clips, waves)
-    content = describe(fold, clips, aimed, heard, kept, settings.seed)
-    content["provenance"] = provenance(settings.seed, time.monotonic() - started, command)
-    write_json(report, content)
-    return waves
-
-
-def preserved(fold: Fold, clips: Clips, waves: Sequence[np.ndarray]) -> dict[str, Any]:
-    """What is left of each corpus's recordings as it was."""
-    rate = fold.feature_extractor.sampling_rate
-    return {
-        corpus: preservation_metrics(
-            [w for w, c in zip(clips.waves, clips.corpora, strict=True) if c == corpus],
-            [w for w, c in zip(waves, clips.corpora, strict=True) if c == corpus],
-            rate,
-        )
-        for corpus in dict.fromkeys(clips.corpora)
-    }
-
-
-def draw_examples(fold: Fold, clips: Clips, waves: Sequence[np.ndarray], plots: Path) -> None:
+def draw_examples(
+    fold: Fold, clips: Clips, waves: Sequence[np.ndarray], condition: Condition, plots: Path
+) -> None:
     """The first recording of each emotion of each corpus, before and after."""
     for corpus in dict.fromkeys(clips.corpora):
         pairs = {}
@@ -235,7 +288,7 @@ def draw_examples(fold: Fold, clips: Clips, waves: Sequence[np.ndarray], plots: 
                     before, after = log_mels(fold.feature_extractor, [clips.waves[i], waves[i]])
                     pairs[emotion] = (before, after)
         if pairs:
-            plot_enhancement(pairs, plots / f"enhancement_{corpus}_{fold.name}.png")
+            plot_enhancement(pairs, plots / f"{condition.name}_{corpus}_{fold.name}.png")
 
 
 def settings_of(options: argparse.Namespace, **changed: Any) -> Settings:
@@ -258,7 +311,7 @@ def claim(run: str, options: argparse.Namespace) -> None:
     varied = {"strength": 0.0, "guidance_scale": 1.0} if options.trade_off else {}
     now = {**asdict(settings_of(options, **varied)), "limit": options.limit}
     now |= {"judges": list(options.judges), "judge_seeds": options.judge_seeds}
-    now["enhancer"] = digest_of(Path(run) / "model" / "unet")
+    now["enhancer"] = digest_of(Path(run) / "model" / "denoiser")
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
     changed = sorted(key for key in now if before.get(key) != now[key])
     if changed:
@@ -277,15 +330,45 @@ def digest_of(folder: Path) -> str:
 # --- Records -------------------------------------------------------------------------------------
 
 
-def collect(folders: Sequence[Path]) -> list[Record]:
-    """Records of all conditions that every fold has finished."""
-    records = []
-    originals = read_reports(folders, "original")
-    for condition in CONDITIONS:
-        reports = read_reports(folders, condition)
-        for corpus in dict.fromkeys(c for r in reports for c in r["clips"]["corpus"]):
-            records += condition_records(ENHANCER, condition, corpus, reports, originals)
+def collect(folders: Sequence[Path], results: Path | None = None) -> list[Record]:
+    """Records of all conditions that every fold has finished.
+
+    Args:
+        folders: Of the reports of each fold.
+        results: Where to keep what each judge said of each recording; nowhere when not given.
+    """
+    reports = {condition: read_reports(folders, condition.name) for condition in CONDITIONS}
+    originals, records = reports[ORIGINAL], []
+    found = [r for of_folds in reports.values() for r in of_folds]
+    for corpus in dict.fromkeys(c for r in found for c in r["clips"]["corpus"]):
+        for condition, of_folds in reports.items():
+            if not of_folds:
+                continue
+            kept = None
+            if results is not None:
+                done = {c.data: r for c, r in reports.items() if c.system == condition.system and r}
+                kept = write_votes(results, f"{condition.system}_by_run", corpus, done)
+            own = condition_records(
+                condition.system, condition.data, corpus, of_folds, originals, kept
+            )
+            shift = reports.get(Condition(CLASS_SHIFT, condition.data), [])
+            if condition.system == ENHANCER and shift:
+                own = [over_shift(record, of_folds, shift) for record in own]
+            records += own
     return records
+
+
+def over_shift(
+    record: Record, reports: Sequence[Mapping[str, Any]], shift: Sequence[Mapping[str, Any]]
+) -> Record:
+    """Add to the mean of judges how much more often than of the shift they hear the target."""
+    if record["judge"] == PANEL:
+        tables = [
+            join([of_corpus(one, record["corpus"]) for one in of_folds])
+            for of_folds in (shift, reports)
+        ]
+        record["metrics"]["over_shift"] = target_gain(*tables)
+    return record
 
 
 def update_card(run: Path, records: Sequence[Record]) -> None:
@@ -298,29 +381,13 @@ def update_card(run: Path, records: Sequence[Record]) -> None:
 # --- Trade-off -----------------------------------------------------------------------------------
 
 
-def try_settings(fold: EnhancerFold, panel: Panel, options: argparse.Namespace) -> None:
-    """Judge several strengths and guidance scales on some validation recordings."""
-    clips = some_clips(fold, fold.corpora.fold.validation, options.limit, options.seed)
-    grid = itertools.product(options.strengths, options.guidance_scales)
-    for strength, scale in [(0.0, 1.0), *grid]:
-        name = f"trade_off_{strength:g}_{scale:g}"
-        if (fold.folder / f"{name}.json").exists():
-            continue
-        settings = settings_of(options, strength=strength, guidance_scale=scale)
-        report = fold.folder / f"{name}.json"
-        listen(fold, panel, clips, "enhanced", settings, report, options.command)
-
-
 def write_trade_off(folders: Sequence[Path], options: argparse.Namespace) -> None:
     """The points that all folds have, with the chosen one, as JSON and as a picture."""
-    source = point(folders, 0.0, 1.0, lambda _: 1.0)
+    source = point(folders, 0.0, 1.0)
     if source is None:
         return
-    kept = source["speaker_WA"] + source["sentence_WA"]
-    found = [
-        point(folders, strength, scale, lambda p: (p["speaker_WA"] + p["sentence_WA"]) / kept)
-        for strength, scale in itertools.product(options.strengths, options.guidance_scales)
-    ]
+    grid = itertools.product(options.strengths, options.guidance_scales)
+    found = [point(folders, strength, scale) for strength, scale in grid]
     points = [p for p in found if p is not None]
     faithful = [p for p in points if p["preservation"] >= KEPT]
     if faithful:
@@ -332,24 +399,31 @@ def write_trade_off(folders: Sequence[Path], options: argparse.Namespace) -> Non
     plot_trade_off(points, options.plots / "enhancement_trade_off.png", source["emotion"])
 
 
-def point(
-    folders: Sequence[Path],
-    strength: float,
-    scale: float,
-    preservation: Callable[[dict[str, float]], float],
-) -> dict[str, Any] | None:
-    """One setting on the validation recordings of all folds and corpora."""
-    files = [folder / f"trade_off_{strength:g}_{scale:g}.json" for folder in folders]
-    if not all(file.exists() for file in files):
+def point(folders: Sequence[Path], strength: float, scale: float) -> dict[str, Any] | None:
+    """One setting on the validation recordings of all folds and corpora.
+
+    "emotion" is how often judges hear the target, "preservation" the likeness to the speaker
+    relative to that of the recordings themselves.
+    """
+    reports = read_reports(folders, f"trade_off_{strength:g}_{scale:g}")
+    if not reports:
         return None
-    clips = [json.loads(file.read_text(encoding="utf-8"))["clips"] for file in files]
+    clips = [report["clips"] for report in reports]
     table = join([{name: np.asarray(c) for name, c in columns.items()} for columns in clips])
     judges = [judge for judge in EMOTION_JUDGES if judge in table]
-    emotion = [float((table[judge] == table["emotion"]).mean()) for judge in judges]
-    found: dict[str, Any] = {"strength": strength, "guidance_scale": scale, **identity(table)}
-    found["emotion"] = float(np.mean(emotion))
-    found["preservation"] = preservation(found)
-    return found
+    heard = [float((table[judge] == table["aimed"]).mean()) for judge in judges]
+    measured = [m for report in reports for m in report["preservation"].values()]
+    ratios = [
+        m["speaker_similarity"] / m["speaker_similarity_original"]
+        for m in measured
+        if "speaker_similarity" in m
+    ]
+    return {
+        "strength": strength,
+        "guidance_scale": scale,
+        "emotion": float(np.mean(heard)),
+        "preservation": float(np.mean(ratios)) if ratios else 1.0,
+    }
 
 
 if __name__ == "__main__":

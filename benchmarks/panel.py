@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from diffusers import DiffusionPipeline
 
@@ -18,8 +17,8 @@ from pipelines.audio_inputs import read_recording
 from training.config import DiffusionConfig, from_dict
 from training.data import Corpora, load_corpora
 
-from .judges import EMOTION_JUDGES, Judge, Lesson, build_judges, log_mels, train_mel_judge, votes
-from .mel_judge import SENTENCE_JUDGE, SPEAKER_JUDGE, MelJudge, split_half
+from .judges import EMOTION_JUDGES, Judge, Lesson, build_judges, votes
+from .mel_judge import split_half
 from .whisper_logistic_regression import ENCODER
 
 
@@ -115,7 +114,6 @@ def load_fold(run: str, work: Path) -> EnhancerFold:
     # The networks of the run, in the pipeline of this checkout.
     pipe = EmotionEnhancementPipeline(**saved.components)
     pipe.set_progress_bar_config(disable=True)
-    pipe.unet.to(memory_format=torch.channels_last)
     folder = work / Path(run).name
     folder.mkdir(parents=True, exist_ok=True)
     return EnhancerFold(Path(run).name, load_corpora(config), pipe.feature_extractor, folder, pipe)
@@ -182,36 +180,16 @@ class Panel:
     """The judges of a fold: what they hear in waveforms.
 
     Args:
-        fold: Whose training speakers they know.
-        emotion: Judges of emotion.
-        identity: Judges of sentence and speaker, if any.
+        judges: Judges of emotion.
     """
 
-    def __init__(
-        self, fold: Fold, emotion: Mapping[str, Judge], identity: Mapping[str, MelJudge]
-    ) -> None:
-        self.fold = fold
-        self.emotion = emotion
-        self.identity = identity
+    def __init__(self, judges: Mapping[str, Judge]) -> None:
+        self.judges = judges
 
     @classmethod
-    def of(cls, fold: Fold, options: argparse.Namespace, identity: bool = True) -> "Panel":
+    def of(cls, fold: Fold, options: argparse.Namespace) -> "Panel":
         """Train the judges, or load those that were trained before."""
-        known = fold.corpora.fold
-        training = load_clips(fold, known.train)
-        heard: dict[str, MelJudge] = {}
-        if identity:
-            everybody = load_clips(fold, [*known.train, *known.validation, *known.test])
-            learners = everybody.take(halves(everybody, options.seed)[0])
-            jobs = {
-                "sentence-tdnn": (training.lesson(training.sentences), SENTENCE_JUDGE),
-                "speaker-tdnn": (learners.lesson(learners.speakers), SPEAKER_JUDGE),
-            }
-            for name, (lesson, config) in jobs.items():
-                place = fold.folder / "judges" / name
-                extractor = fold.feature_extractor
-                heard[name] = train_mel_judge(lesson, extractor, place, config, options.seed)
-        return cls(fold, emotion_judges(fold, options, training), heard)
+        return cls(emotion_judges(fold, options, load_clips(fold, fold.corpora.fold.train)))
 
     def hear(
         self, clips: Clips, waves: Sequence[np.ndarray], aimed: Sequence[str]
@@ -221,17 +199,13 @@ class Panel:
         The second stands under the judge's name with " on target".
         """
         heard = {
-            name: judge.predict_proba(waves, clips.corpora) for name, judge in self.emotion.items()
+            name: judge.predict_proba(waves, clips.corpora) for name, judge in self.judges.items()
         }
         said: dict[str, list[Any]] = dict(votes(heard))
         targets = [EMOTIONS.index(name) for name in aimed]
         for name, rows in heard.items():
             on_target = rows[np.arange(len(rows)), targets]
             said[f"{name} on target"] = np.round(on_target, 4).tolist()
-        if self.identity:
-            mels = log_mels(self.fold.feature_extractor, waves)
-            for name, judge in self.identity.items():
-                said[name] = judge.predict(mels, clips.corpora).tolist()
         return said
 
 

@@ -64,7 +64,7 @@ def represent(fold: EnhancerFold, clips: Clips) -> dict[str, np.ndarray]:
     columns: dict[str, list[np.ndarray]] = {TOKENS: [], BANDS: [], VECTOR: []}
     for features in heard_features(fold, clips):
         columns[BANDS].append(torch.cat([features.mean(1), features.std(1)], 1)[0].numpy())
-        columns[TOKENS].append(fold.pipe.style_encoder(features)[0].flatten().numpy())
+        columns[TOKENS].append(fold.pipe.denoiser.style_encoder(features)[0].flatten().numpy())
         columns[VECTOR].append(fold.pipe.classifier(features).embeddings[0].numpy())
     return {name: np.stack(rows) for name, rows in columns.items()}
 

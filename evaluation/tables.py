@@ -48,6 +48,7 @@ DATA_TITLES = {
 # The trained enhancer, whatever else moves recordings.
 ENHANCER = "emotion-enhancer"
 CLASS_SHIFT = "class-shift"
+RECORDINGS = "recordings"
 # The judges of emotion together.
 PANEL = "mean"
 PANEL_TITLES = ("gain, WA", "gain, UA", "target heard")

@@ -22,7 +22,7 @@ from .modeling_emotion_transformer import (
 )
 
 _MODULE_OF = {
-    "EmotionEncoder": "modeling_emotion_encoder",
+    "EmotionDenoiser": "modeling_emotion_denoiser",
     "EmotionShift": "modeling_emotion_shift",
     "MelVocoder": "modeling_mel_vocoder",
     "Prosody": "prosody",
@@ -44,7 +44,7 @@ for config, feature_extractor, model in (
     AutoModelForAudioClassification.register(config, model, exist_ok=True)
 
 __all__ = [
-    "EmotionEncoder",
+    "EmotionDenoiser",
     "EmotionFeatureExtractor",
     "EmotionResNetConfig",
     "EmotionResNetForAudioClassification",

@@ -5,7 +5,6 @@ nothing else of this project.
 """
 
 import inspect
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,39 +13,35 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from diffusers import (
-    AutoencoderKL,
-    DDIMInverseScheduler,
-    DDIMScheduler,
-    DiffusionPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from .audio_inputs import Entry, check_rate, list_recordings, read_recording
-from .emotion_enhancement_task import config_content
 from .enhancement_checks import (
     check_heard,
     check_seconds,
     check_settings,
     generators_each,
+    is_default,
     one_each,
 )
-from .exported_code import LIBRARIES, export_code, export_component
+from .enhancement_export import save_with_code
+from .enhancement_sampling import Sampling, denoise, set_timesteps
+from .enhancement_windows import (
+    BATCH_SECONDS,
+    OVERLAP_SECONDS,
+    WINDOW_SECONDS,
+    Aim,
+    CrossFade,
+    Window,
+    batches,
+    cut_windows,
+    pad_frames,
+)
 
-NO_EMOTION: dict[str, Any] = {"intensity": 0.0, "guidance_scale": 1.0}
-# Steps that DDIM can go both ways.
-INVERTIBLE = {"timestep_spacing": "leading"}
-WINDOW_SECONDS = 10.0
-OVERLAP_SECONDS = 1.0
-# What is denoised at once: so that a long recording with several noises still fits in memory.
-BATCH_SECONDS = 160.0
-# Log-mel bands that make one band of the content: wide enough to lose the harmonics.
-CONTENT_POOLING = 4
-# Spread that a band of the content has at least, in nepers: silence stays silence.
-SMALLEST_SPREAD = 0.5
+# `EmotionDenoiser`'s: said of all that is asked for.
+CLEAR = 2
 
 
 @dataclass
@@ -54,75 +49,60 @@ class EmotionEnhancementOutput(BaseOutput):
     """What [`EmotionEnhancementPipeline`] returns, one entry per recording.
 
     Args:
-        audios: Waveforms `(samples,)` float32 at `sampling_rate`, as long as the recordings; empty
-            for `output_type="mel"`.
-        log_mels: Natural logarithms of mel magnitudes `(frames, n_mels)`.
+        audios: Waveforms `(samples,)` float32 at `sampling_rate`; empty for `output_type="mel"`.
+        log_mels: Natural logarithms of their mel magnitudes `(frames, n_mels)`.
         emotions: The emotion aimed at.
+        methods: How each was changed, `"shift"` or `"diffusion"`.
         sampling_rate: Rate of `audios` in Hz.
     """
 
     audios: list[np.ndarray]
     log_mels: list[torch.Tensor]
     emotions: list[str]
+    methods: list[str]
     sampling_rate: int
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """How a batch is denoised."""
-
-    strength: float
-    guidance_scale: float
-    intensity: float
-    num_inference_steps: int
-    injection: str
-    anchor: str = "source"
-    num_noises: int = 1
-    callback_on_step_end: Callable[..., Any] | None = None
-
-
-@dataclass(frozen=True)
-class _Window:
-    """A stretch of one recording, or all of it, with everything that it is denoised from.
+@dataclass
+class _Recording:
+    """One recording of a call.
 
     Args:
-        clip: Index of the recording.
-        start: First frame of the stretch.
-        features: Z-scored log-mels `(frames, n_mels)`, frames padded to a multiple of the stride.
-        content: `(channels, bands, latent frames)`.
-        style: Tokens `(tokens, size)`.
-        emotion: Row of the emotion.
-        noise: `(channels, bands, latent frames)`.
-        frames: Frames without padding.
-        seed: Of the noise that some schedulers add in their steps.
+        wave: Mono `(samples,)` at the model's rate.
+        features: Its z-scored log-mels `(frames, n_mels)`.
+        corpus: Whose statistics those are.
+        emotion: The target.
+        carried: What it carries now.
+        method: `"shift"` or `"diffusion"`.
+        generator: Of its noise.
+        style: Z-scored log-mels whose style is taken.
     """
 
-    clip: int
-    start: int
+    wave: torch.Tensor
     features: torch.Tensor
-    content: torch.Tensor
-    style: torch.Tensor
-    emotion: int
-    noise: torch.Tensor
-    frames: int
-    seed: int
+    corpus: str | None
+    emotion: str = ""
+    carried: str = ""
+    method: str = "diffusion"
+    generator: torch.Generator | None = None
+    style: torch.Tensor | None = None
 
 
 class EmotionEnhancementPipeline(DiffusionPipeline):
-    r"""Clearer (or other) emotion in recorded speech by latent diffusion.
+    r"""Clearer (or other) emotion in recorded speech by latent diffusion, or by a mean shift.
 
-    A recording's mel-spectrogram is encoded, noise is injected into its latents up to a timestep
-    given by `strength`, and the denoiser extracts it again under the target emotion. The denoiser
-    also sees the content (the envelope that makes the words, without pitch, level and tilt) and
-    style tokens (voice and delivery). What changed between the decoded latents before and after is
-    added to the recording's own spectrogram, so that whatever the autoencoder cannot hold is kept.
+    A recording becomes rows over time: the latents of its mel-spectrogram, its melody and its
+    tempo. Noise is injected into them up to a timestep given by `strength`, and the denoiser, which
+    sees the recording's own rows beside the noisy ones, extracts it again under the target emotion:
+    it has learned from pairs of recordings of one sentence by one speaker how the same person says
+    the same with that emotion. What changed in spectrum, pitch and tempo is done to the recording's
+    own waveform, so that whatever the latents cannot hold is kept.
 
     Args:
         vae: Autoencoder of z-scored log-mels `(batch, 1, n_mels, frames)`.
-        unet: Denoiser of its latents.
-        scheduler: Any scheduler of diffusers that can step forward; `DDPMScheduler` in training.
-        emotion_encoder: `EmotionEncoder`.
-        style_encoder: `StyleEncoder`.
+        denoiser: `EmotionDenoiser`.
+        scheduler: A scheduler of diffusers that can be told its timesteps; `DDPMScheduler` in
+            training.
         classifier: The recogniser, which names the emotion when nobody does.
         feature_extractor: `EmotionFeatureExtractor` with the statistics of training speakers.
         vocoder: `MelVocoder`.
@@ -133,19 +113,17 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             the recogniser, which is small, is no good at it. Not saved.
 
     Raises:
-        ValueError: The recogniser and the emotion encoder have other labels.
+        ValueError: The recogniser and the denoiser have other labels.
     """
 
-    model_cpu_offload_seq = "classifier->style_encoder->emotion_encoder->unet->vae->vocoder"
+    model_cpu_offload_seq = "classifier->denoiser->vae->vocoder"
     _optional_components = ["shift"]  # noqa: RUF012 (a diffusers name)
 
     def __init__(
         self,
         vae: AutoencoderKL,
-        unet: UNet2DConditionModel,
+        denoiser: Any,
         scheduler: Any,
-        emotion_encoder: Any,
-        style_encoder: Any,
         classifier: Any,
         feature_extractor: Any,
         vocoder: Any,
@@ -153,17 +131,15 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         labels = [classifier.config.id2label[i] for i in range(classifier.config.num_labels)]
-        if labels != list(emotion_encoder.config.emotions):
+        if labels != denoiser.emotions:
             raise ValueError(
-                f"Bad classifier with labels {labels}, expected those of the emotion encoder: "
-                f"{list(emotion_encoder.config.emotions)}"
+                f"Bad classifier with labels {labels}, expected those of the denoiser: "
+                f"{denoiser.emotions}"
             )
         self.register_modules(
             vae=vae,
-            unet=unet,
+            denoiser=denoiser,
             scheduler=scheduler,
-            emotion_encoder=emotion_encoder,
-            style_encoder=style_encoder,
             classifier=classifier,
             feature_extractor=feature_extractor,
             vocoder=vocoder,
@@ -174,7 +150,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
     @property
     def emotions(self) -> list[str]:
         """Emotions that can be aimed at."""
-        return list(self.emotion_encoder.config.emotions)
+        return self.denoiser.emotions
 
     @property
     def stride(self) -> int:
@@ -188,16 +164,14 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         sampling_rate: int | None = None,
         emotion: str | Sequence[str | None] | None = None,
         corpus: str | Sequence[str | None] | None = None,
-        strength: float = 0.8,
-        guidance_scale: float = 4.0,
+        strength: float = 1.0,
+        guidance_scale: float = 3.0,
         intensity: float = 1.0,
         num_inference_steps: int = 8,
-        injection: str = "noise",
-        anchor: str = "no_emotion",
         num_noises: int = 4,
         reference: Any = None,
         reference_corpus: str | Sequence[str | None] | None = None,
-        vocoder: str = "source_filter",
+        vocoder: str = "psola",
         hifigan: Any = None,
         output_type: str = "wav",
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -206,6 +180,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         source_emotion: str | Sequence[str | None] | None = None,
     ) -> EmotionEnhancementOutput:
         r"""Enhance the emotion of recordings, or convert them to another one.
+
+        What comes out is at the level that the recording had (or lower, where peaks would exceed
+        full scale), so that loudness alone tells no emotion.
 
         Args:
             audio: One recording or a list of them: a path, URL, bytes, array, mapping or dataset
@@ -216,41 +193,34 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 emotion or, where that is not said either, what the listener hears.
             corpus: Whose statistics to normalise with, if the feature extractor knows several; one
                 for all or one per recording.
-            strength: Share of the noise schedule that is injected, 0 to 1: the latents become
-                `sqrt(a) * latents + sqrt(1 - a) * noise`, with `a` the schedule's cumulative
-                product at that share. 0 returns the recording, 1 starts from noise.
-            guidance_scale: Weight of the emotion against "no emotion" (classifier-free guidance); 1
-                is none.
-            intensity: How far to go from "no emotion" (0) to the emotion (1), or beyond.
-            num_inference_steps: Steps of the whole schedule; `strength` of them are run.
-            injection: `"noise"` draws it; `"inversion"` finds the noise that gives the recording
-                back without an emotion (DDIM inversion, Song et al. 2021), which is more faithful,
-                and steps with DDIM whatever the scheduler.
-            anchor: What the result is compared with; the difference is added to the recording.
-                `"source"` is its own latents. `"no_emotion"` is what the same noise becomes without
-                an emotion: only the emotion's share of the change remains, for half as much
-                computation again.
+            strength: Share of the noise schedule that is injected, 0 to 1: the rows become
+                `sqrt(a) * rows + sqrt(1 - a) * noise`, with `a` the schedule's cumulative product
+                at that share. 0 returns the recording, 1 starts from nothing but noise.
+            guidance_scale: Weight of the emotion against none said (classifier-free guidance, Ho &
+                Salimans 2022); 1 is none.
+            intensity: How far to go from no emotion said (0) to the emotion (1), or beyond.
+            num_inference_steps: Steps from the noise injected to none.
             num_noises: Noises that are injected, each for itself, and whose changes are averaged:
-                what they have in common is the emotion's, the rest is chance. Inversion draws none.
+                what they have in common is the emotion's, the rest is chance.
             reference: Recordings whose style is taken instead of the recordings' own: one for
                 all, or one per recording.
             reference_corpus: Whose statistics to normalise the references with, one for all or one
                 per reference. When not given, `corpus` where that is one for all, otherwise those
                 of recordings of unknown origin.
-            vocoder: `"griffin_lim"`, `"source_filter"`, `"psola"` or `"hifigan"`.
+            vocoder: `"psola"` moves pitch, tempo and spectrum of the recording's own waveform. The
+                others move the spectrum alone: `"source_filter"`, `"griffin_lim"`, `"hifigan"`.
             hifigan: Vocoder model for `"hifigan"`.
             output_type: `"wav"`, or `"mel"` for spectrograms only.
             generator: Source of the noise; a list has one per recording.
             callback_on_step_end: Called with `(pipeline, step, timestep, {"latents": ...})` after
-                each step; may return a dictionary with other latents.
-            method: `"diffusion"`, or `"shift"`: bands, pitch and tempo of the recording's own
-                waveform are moved by the mean effect of the emotion on training speakers, times
-                `intensity`, at the level that it had (or lower, where peaks would exceed full
-                scale), within an octave and half or twice the tempo. That takes no network, and
-                listens to none of the other settings. `"auto"` is the shift where the model holds
-                one: it converts, which the diffusion model hardly does.
-            source_emotion: What recordings carry now, for `"shift"`; what the listener hears when
-                not given. Another one than the target is converted: its effect is taken away.
+                each step; may return a dictionary with other latents, which are noisy rows.
+            method: `"diffusion"`, or `"shift"`: bands, pitch and tempo are moved by the mean effect
+                of the emotion on training speakers, times `intensity`, which takes no network and
+                listens to none of the other settings. `"auto"`, where the model holds a shift,
+                takes it for recordings that carry the target already, and the diffusion for those
+                that are converted to another one, as each was measured to be better at; and the
+                diffusion for all where one of its settings is given.
+            source_emotion: What recordings carry now; what the listener hears when not given.
 
         Raises:
             ValueError: An unknown emotion, corpus, vocoder or option, numbers out of range or of
@@ -259,25 +229,20 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             TypeError: A recording of another type.
             OSError: A file that is not there, or an address that does not answer.
         """
-        settings = _Settings(
+        sampling = Sampling(
             strength,
             guidance_scale,
             intensity,
             num_inference_steps,
-            injection,
-            anchor,
             num_noises,
             callback_on_step_end,
         )
         others = {"vocoder": vocoder, "hifigan": hifigan}
         check_settings(
-            self.scheduler, **vars(settings), **others, output_type=output_type, method=method
+            self.scheduler, **vars(sampling), **others, output_type=output_type, method=method
         )
-        method = self._method(method)
-        if method == "shift":
-            unheard = {name: value for name, value in vars(settings).items() if name != "intensity"}
-            parameters = inspect.signature(type(self).__call__).parameters
-            check_heard({**unheard, **others, "reference": reference}, parameters)
+        heard = {**vars(sampling), **others, "reference": reference}
+        method = self._method(method, {n: v for n, v in heard.items() if n != "intensity"})
         entries = self._entries(audio, sampling_rate)
         given = self._names(emotion, len(entries), "emotions")
         corpora = self._names(corpus, len(entries), "corpora")
@@ -286,25 +251,17 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         if reference_corpus is None and isinstance(corpus, str):
             reference_corpus = corpus
         references = self._listed(reference, reference_corpus, sampling_rate, len(entries))
-        waves = self._read(entries, sampling_rate)
-        features = [self._features(w, c) for w, c in zip(waves, corpora, strict=True)]
-        theirs = [
-            self._features(self._read([entry], sampling_rate)[0], c) for entry, c in references
-        ]
-        # Who is said to carry an emotion, and to be given none, has that one made clearer.
-        given = [name or own for name, own in zip(given, carried, strict=True)]
-        emotions = self._fill_in(given, waves, features, corpora)
-        if method == "shift":
-            return self._shifted(
-                waves, features, corpora, emotions, carried, intensity, output_type
+        recordings = [
+            _Recording(wave, self._features(wave, c), c, generator=own)
+            for wave, c, own in zip(
+                self._read(entries, sampling_rate), corpora, generators, strict=True
             )
-        log_mels = self._denoised(features, corpora, theirs, emotions, generators, settings)
-        audios: list[np.ndarray] = []
-        if output_type == "wav":
-            audios = self._vocode(log_mels, waves, vocoder, hifigan, generators)
+        ]
+        self._take_styles(recordings, references, sampling_rate)
+        self._take_aims(recordings, given, carried, method)
+        audios = self._changed(recordings, sampling, vocoder, hifigan)
         self.maybe_free_model_hooks()
-        rate = self.feature_extractor.sampling_rate
-        return EmotionEnhancementOutput(audios, log_mels, emotions, rate)
+        return self._output(recordings, audios, output_type)
 
     @torch.no_grad()
     def generate(
@@ -314,9 +271,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         seconds: float = 3.0,
         sampling_rate: int | None = None,
         corpus: str | None = None,
-        guidance_scale: float = 2.0,
+        guidance_scale: float = 3.0,
         intensity: float = 1.0,
-        num_inference_steps: int = 50,
+        num_inference_steps: int = 20,
         output_type: str = "wav",
         generator: torch.Generator | None = None,
     ) -> EmotionEnhancementOutput:
@@ -327,24 +284,32 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         Raises:
             ValueError: As for a call, or `seconds` outside 0 to 10.
         """
-        settings = _Settings(1.0, guidance_scale, intensity, num_inference_steps, "noise")
-        check_settings(self.scheduler, **vars(settings), output_type=output_type)
+        sampling = Sampling(1.0, guidance_scale, intensity, num_inference_steps)
+        check_settings(self.scheduler, **vars(sampling), output_type=output_type)
         check_seconds(seconds, WINDOW_SECONDS)
-        self.emotion_encoder.index(emotion)
+        self.denoiser.emotion_index(emotion)
         self._names(corpus, 1, "corpora")
         (generator,) = generators_each(generator, 1)
         (wave,) = self._read(self._references(reference, sampling_rate, 1), sampling_rate)
-        style = self._encode_style(self._features(wave, corpus))
-        rate = self.feature_extractor.sampling_rate
+        told = _Recording(wave, self._features(wave, corpus), corpus, emotion, generator=generator)
+        prosody = self._listen(wave)
+        rate, hop = self.feature_extractor.sampling_rate, self.feature_extractor.hop_length
         frames = self.feature_extractor.num_frames(round(seconds * rate))
-        window = self._empty_window(frames, style, self.emotion_encoder.index(emotion), generator)
-        latents = self._denoise([window], settings)
-        mel = self._decode(latents)[0, :frames].cpu()
+        empty = torch.zeros(frames, self.feature_extractor.feature_size)
+        window = self._window(
+            0, replace(told, features=empty), self._aim(told), torch.zeros(frames)
+        )
+        rows = self._denoise([window], sampling, None)
+        mel = self._decode(rows)[0, :frames].cpu()
         log_mel = self.feature_extractor.denormalize(mel, corpus)
         audios: list[np.ndarray] = []
         if output_type == "wav":
-            audios = [self.vocoder(log_mel, generator=generator).cpu().numpy()]
-        return EmotionEnhancementOutput(audios, [log_mel], [emotion], rate)
+            contour = self.denoiser.contours(rows, len(window.features))[0, 0, :frames]
+            mean = float((torch.from_numpy(prosody.log_f0) - self.denoiser.melody(prosody))[0])
+            voice = self.denoiser.voice(contour.float().cpu().numpy() + mean, hop, rate)
+            sound = self.vocoder(log_mel, torch.from_numpy(voice), method="source_filter")
+            audios = [sound.cpu().numpy()]
+        return EmotionEnhancementOutput(audios, [log_mel], [emotion], ["diffusion"], rate)
 
     @torch.no_grad()
     def reconstruct(
@@ -360,14 +325,17 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         """
         check_settings(self.scheduler, num_inference_steps=1, vocoder=vocoder)
         self._names(corpus, 1, "corpora")
-        waves = self.read(audio, sampling_rate)
-        log_mels = []
-        for wave in waves:
-            features = self._features(wave, corpus)
-            mel = self._decode(self._encode(self._pad(features)[None]))[0, : len(features)]
-            log_mels.append(self._log_mel(mel.cpu(), corpus))
-        audios = self._vocode(log_mels, waves, vocoder, None, [None] * len(waves))
-        return EmotionEnhancementOutput(audios, log_mels, [], self.feature_extractor.sampling_rate)
+        recordings = [
+            _Recording(w, self._features(w, corpus), corpus)
+            for w in self.read(audio, sampling_rate)
+        ]
+        audios = []
+        for told in recordings:
+            latents = self._encode(pad_frames(told.features, self.stride)[None])
+            mel = self._decode_latents(latents)[0, : len(told.features)].cpu()
+            log_mel = self.feature_extractor.denormalize(mel, corpus)
+            audios.append(self.vocoder(log_mel, told.wave, method=vocoder).cpu().numpy())
+        return self._output(recordings, audios, "wav")
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         """Save models and code, so that `DiffusionPipeline.from_pretrained` needs nothing else.
@@ -381,17 +349,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         if kwargs.pop("push_to_hub", False):
             raise ValueError("Got push_to_hub, expected a call of the method push_to_hub instead")
         super().save_pretrained(save_directory, *args, **kwargs)
-        folder = Path(save_directory)
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-        module = export_code(type(self), folder)
-        index["_class_name"] = [module, type(self).__name__]
-        held = {name: part for name, part in self.components.items() if part is not None}
-        for name, component in held.items():
-            if type(component).__module__.split(".")[0] not in LIBRARIES:
-                index[name] = [export_component(component, folder / name), type(component).__name__]
-        for name, content in (("model_index", index), ("config", config_content(module))):
-            text = json.dumps(content, indent=2) + "\n"
-            (folder / f"{name}.json").write_text(text, encoding="utf-8")
+        save_with_code(self, Path(save_directory))
 
     def read(self, audio: Any, sampling_rate: int | None = None) -> list[torch.Tensor]:
         """Mono waveforms `(samples,)` at the model's rate, of one recording or a list of them.
@@ -427,12 +385,18 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         rate = self.feature_extractor.sampling_rate
         self.feature_extractor.calibrate(waves, rate, name=name, speakers=speakers)
 
-    def _method(self, method: str) -> str:
-        """What `"auto"` stands for; any other as it is."""
+    def _method(self, method: str, settings: dict[str, Any]) -> str:
+        """What was asked for, or `"diffusion"` for `"auto"` with settings of it, or no shift."""
+        parameters = inspect.signature(type(self).__call__).parameters
         if method == "auto":
-            return "diffusion" if self.shift is None else "shift"
-        if method == "shift" and self.shift is None:
-            raise ValueError("Bad method 'shift', expected 'diffusion': the model holds no shift")
+            told = not all(is_default(v, parameters[n].default) for n, v in settings.items())
+            return "diffusion" if self.shift is None or told else "auto"
+        if method == "shift":
+            if self.shift is None:
+                raise ValueError(
+                    "Bad method 'shift', expected 'diffusion': the model holds no shift"
+                )
+            check_heard(settings, parameters)
         return method
 
     def _entries(self, audio: Any, sampling_rate: Any) -> list[Entry]:
@@ -466,7 +430,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         names = one_each(given, count, kind)
         for name in filter(None, names):
             if kind == "emotions":
-                self.emotion_encoder.index(name)
+                self.denoiser.emotion_index(name)
             elif name not in (known := self.feature_extractor.corpus_statistics):
                 raise ValueError(f"Bad corpus {name!r}, expected one of {sorted(known)} or None")
         return names
@@ -476,124 +440,215 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         features = self.feature_extractor(wave, padding=False, truncation=False, corpus=corpus)
         return torch.from_numpy(features["input_features"][0])
 
-    def _log_mel(self, features: torch.Tensor, corpus: str | None) -> torch.Tensor:
-        return self.feature_extractor.denormalize(features, corpus)
-
     def _recognise(self, features: torch.Tensor) -> str:
         longest = self.feature_extractor.max_frames
         features = features[None, :longest].to(self._execution_device, self.classifier.dtype)
         logits = self.classifier(features).logits
         return self.classifier.config.id2label[int(logits.argmax())]
 
-    def _fill_in(
+    def _take_styles(
         self,
-        names: Sequence[str | None],
-        waves: Sequence[torch.Tensor],
-        features: Sequence[torch.Tensor],
-        corpora: Sequence[str | None],
-    ) -> list[str]:
-        """Emotions as given, or as they are heard."""
-        recordings = zip(names, waves, features, corpora, strict=True)
-        return [self._hear(w, x, c) if name is None else name for name, w, x, c in recordings]
+        recordings: Sequence[_Recording],
+        references: Sequence[tuple[Entry, str | None]],
+        sampling_rate: Any,
+    ) -> None:
+        """Note whose style each recording is given."""
+        theirs = [self._features(self._read([e], sampling_rate)[0], c) for e, c in references]
+        theirs *= len(recordings) // max(len(theirs), 1)
+        for told, style in zip(recordings, theirs or [r.features for r in recordings], strict=True):
+            told.style = style
 
-    def _hear(self, wave: torch.Tensor, features: torch.Tensor, corpus: str | None) -> str:
+    def _take_aims(
+        self,
+        recordings: Sequence[_Recording],
+        given: Sequence[str | None],
+        carried: Sequence[str | None],
+        method: str,
+    ) -> None:
+        """Note what each recording carries, what it is to carry, and how it gets there."""
+        for told, target, own in zip(recordings, given, carried, strict=True):
+            told.carried = own or self._hear(told)
+            # Who is to be given no emotion has the one that is carried made clearer.
+            told.emotion = target or told.carried
+            told.method = method
+            if method == "auto":
+                told.method = "shift" if told.emotion == told.carried else "diffusion"
+
+    def _hear(self, told: _Recording) -> str:
         """What the listener hears, or without one the recogniser."""
         if self.listener is None:
-            return self._recognise(features)
-        known = {"corpus": corpus} if corpus in getattr(self.listener, "names", ()) else {}
+            return self._recognise(told.features)
+        names = getattr(self.listener, "names", ())
+        known = {"corpus": told.corpus} if told.corpus in names else {}
         rate = self.feature_extractor.sampling_rate
-        recording = {"array": wave.numpy(), "sampling_rate": rate}
+        recording = {"array": told.wave.numpy(), "sampling_rate": rate}
         guesses = self.listener(recording, top_k=None, **known)
         heard = (guess["label"] for guess in guesses if guess["label"] in self.emotions)
-        return next(heard, None) or self._recognise(features)
+        return next(heard, None) or self._recognise(told.features)
 
-    def _shifted(
-        self,
-        waves: Sequence[torch.Tensor],
-        features: Sequence[torch.Tensor],
-        corpora: Sequence[str | None],
-        emotions: list[str],
-        carried: Sequence[str | None],
-        intensity: float,
-        output_type: str,
-    ) -> EmotionEnhancementOutput:
-        """Recordings moved by the mean effects of emotions."""
+    def _changed(
+        self, recordings: Sequence[_Recording], sampling: Sampling, vocoder: str, hifigan: Any
+    ) -> list[np.ndarray]:
+        """Waveforms of recordings, each changed by its method."""
+        denoised = [told for told in recordings if told.method == "diffusion"]
+        prosodies = [self._listen(told.wave) for told in denoised] if sampling.strength else []
+        changes = iter(self._changes(denoised, prosodies, sampling) if prosodies else [])
+        own = iter(prosodies)
         audios = []
-        sources = self._fill_in(carried, waves, features, corpora)
-        for wave, x, corpus, emotion, source in zip(
-            waves, features, corpora, emotions, sources, strict=True
-        ):
-            factors = tuple(intensity * f for f in self.shift.factors(emotion, source, corpus))
-            log_mel = self._log_mel(x, corpus)
-            sound = self.shift.move(
-                wave.numpy(), log_mel, self.vocoder, emotion, source, corpus, factors
-            )
+        for told in recordings:
+            wave = told.wave.numpy()
+            log_mel = self.feature_extractor.denormalize(told.features, told.corpus)
+            if told.method == "shift":
+                factors = self.shift.factors(told.emotion, told.carried, told.corpus)
+                scaled = tuple(sampling.intensity * factor for factor in factors)
+                sound = self.shift.move(
+                    wave, log_mel, self.vocoder, told.emotion, told.carried, told.corpus, scaled
+                )
+            elif not prosodies:
+                sound = wave
+            else:
+                change, prosody = next(changes), next(own)
+                log_mel = self.feature_extractor.denormalize(
+                    told.features + change.features, told.corpus
+                )
+                moves = {}
+                if vocoder == "psola":
+                    moves = {**change._asdict(), "prosody": prosody}
+                    moves.pop("features")
+                sound = self.vocoder(
+                    log_mel,
+                    told.wave,
+                    method=vocoder,
+                    hifigan=hifigan,
+                    generator=told.generator,
+                    **moves,
+                )
+                sound = _at_level(sound.cpu().numpy(), wave)
             # At the level that it had a peak may exceed full scale, where a file would clip it.
-            audios.append(sound / max(np.abs(sound).max(), 1.0))
-        log_mels = [self._log_mel(self._features(torch.from_numpy(a), None), None) for a in audios]
+            audios.append(sound / max(np.abs(sound).max(initial=0), 1.0))
+        return audios
+
+    def _output(
+        self, recordings: Sequence[_Recording], audios: list[np.ndarray], output_type: str
+    ) -> EmotionEnhancementOutput:
         rate = self.feature_extractor.sampling_rate
+        log_mels = []
+        for audio in audios:
+            features = self._features(torch.from_numpy(audio), None)
+            log_mels.append(self.feature_extractor.denormalize(features, None))
         return EmotionEnhancementOutput(
-            audios if output_type == "wav" else [], log_mels, emotions, rate
+            audios if output_type == "wav" else [],
+            log_mels,
+            [told.emotion for told in recordings],
+            [told.method for told in recordings],
+            rate,
         )
 
-    def _encode_style(self, features: torch.Tensor) -> torch.Tensor:
-        longest = self.feature_extractor.max_frames
-        features = features[None, :longest].to(self._execution_device, self.style_encoder.dtype)
-        return self.style_encoder(features)[0]
+    # --- Denoising -------------------------------------------------------------------------------
 
-    def _denoised(
-        self,
-        features: Sequence[torch.Tensor],
-        corpora: Sequence[str | None],
-        references: Sequence[torch.Tensor],
-        emotions: Sequence[str],
-        generators: Sequence[torch.Generator | None],
-        settings: _Settings,
-    ) -> list[torch.Tensor]:
-        """Log-mels `(frames, n_mels)` of recordings, changed by denoising them."""
-        sources = [self._log_mel(x, c) for x, c in zip(features, corpora, strict=True)]
-        styles = [self._encode_style(x) for x in references or features]
-        styles *= len(features) // len(styles)
-        changes = self._changes(features, sources, styles, emotions, generators, settings)
-        return [
-            source if change is None else self._log_mel(x + change.cpu(), c)
-            for source, x, change, c in zip(sources, features, changes, corpora, strict=True)
-        ]
+    def _listen(self, wave: torch.Tensor) -> Any:
+        extractor = self.feature_extractor
+        return self.denoiser.listen(wave.numpy(), extractor.sampling_rate, extractor.hop_length)
 
     def _changes(
-        self,
-        features: Sequence[torch.Tensor],
-        sources: Sequence[torch.Tensor],
-        styles: Sequence[torch.Tensor],
-        emotions: Sequence[str],
-        generators: Sequence[torch.Generator | None],
-        settings: _Settings,
-    ) -> Sequence[torch.Tensor | None]:
-        """What denoising changes of each recording's features, `(frames, n_mels)`."""
-        if _steps_to_run(settings) == 0:
-            return [None] * len(features)
-        changes = [torch.zeros_like(x, device=self._execution_device) for x in features]
-        windows: list[_Window] = []
-        for i, (x, source) in enumerate(zip(features, sources, strict=True)):
-            emotion = self.emotion_encoder.index(emotions[i])
-            for _ in range(_noises_to_draw(settings)):
-                windows += self._windows(i, x, source, styles[i], emotion, generators[i])
-        weights = [torch.zeros(len(x), 1, device=self._execution_device) for x in features]
-        for group in _batches(windows, self._frames(BATCH_SECONDS)):
-            for window, change in zip(group, self._change(group, settings), strict=True):
-                span = slice(window.start, window.start + window.frames)
-                fade = _fade(window.frames, self._overlap).to(change)
-                changes[window.clip][span] += fade * change[: window.frames]
-                weights[window.clip][span] += fade
-        return [change / weight for change, weight in zip(changes, weights, strict=True)]
+        self, recordings: Sequence[_Recording], prosodies: Sequence[Any], sampling: Sampling
+    ) -> Iterator[Any]:
+        """How denoising changes each recording."""
+        windows: list[Window] = []
+        for i, (told, prosody) in enumerate(zip(recordings, prosodies, strict=True)):
+            aim, melody = self._aim(told), self.denoiser.melody(prosody)
+            for _ in range(sampling.num_noises):
+                windows += self._windows(i, told, aim, melody)
+        size = self.feature_extractor.feature_size + 2
+        joined = CrossFade([len(told.features) for told in recordings], size, self._overlap)
+        for group in batches(windows, self._frames(BATCH_SECONDS)):
+            for window, change in zip(group, self._change(group, sampling), strict=True):
+                joined.add(window, change)
+        return map(self.denoiser.smooth, joined.joined())
 
-    def _change(self, windows: Sequence[_Window], settings: _Settings) -> torch.Tensor:
-        """Decoded latents after denoising minus the anchor, `(batch, frames, n_mels)`."""
-        before = self._encode(torch.stack([w.features for w in windows]))
-        after = self._denoise(windows, settings, before)
-        if settings.anchor == "no_emotion":
-            before = self._denoise(windows, replace(settings, **NO_EMOTION), before)
-        return self._decode(after) - self._decode(before)
+    def _change(self, windows: Sequence[Window], sampling: Sampling) -> torch.Tensor:
+        """Log-mels, log F0 and log tempo after denoising less before, `(batch, frames, n + 2)`."""
+        latents = self._encode(torch.stack([w.features for w in windows]))
+        source = torch.stack(
+            [
+                self.denoiser.join(
+                    own, w.melody.to(own), torch.zeros_like(w.melody).to(own), self.stride
+                )
+                for own, w in zip(latents, windows, strict=True)
+            ]
+        )
+        after = self._denoise(windows, sampling, source)
+        frames = len(windows[0].features)
+        prosody = self.denoiser.contours(after - source, frames).transpose(1, 2)
+        return torch.cat([self._decode(after) - self._decode(source), prosody], dim=2)
+
+    def _denoise(
+        self, windows: Sequence[Window], sampling: Sampling, source: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Rows `(batch, rows, length)`: noise is injected into the source's, and extracted.
+
+        Without a source there is nothing but noise.
+        """
+        device = self._execution_device
+        noise = torch.stack([w.noise for w in windows]).to(device)
+        timesteps = set_timesteps(self.scheduler, sampling, device)
+        if source is None:
+            source, noisy = torch.zeros_like(noise), noise * self.scheduler.init_noise_sigma
+        else:
+            times = timesteps[:1].expand(len(source))
+            noisy = self.scheduler.add_noise(source, noise, times)
+        return denoise(
+            self,
+            self.scheduler,
+            timesteps,
+            noisy,
+            self._guided(windows, sampling, source),
+            [w.seed for w in windows],
+            sampling.callback_on_step_end,
+        )
+
+    def _guided(
+        self, windows: Sequence[Window], sampling: Sampling, source: torch.Tensor
+    ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """The denoiser with classifier-free guidance."""
+        dtype, device = self.denoiser.dtype, source.device
+        style = torch.stack([w.aim.style for w in windows]).to(device, dtype)
+
+        def conditions(intensity: float) -> torch.Tensor:
+            told = torch.tensor([[w.aim.target, w.aim.carried, w.aim.corpus] for w in windows])
+            target, carried, corpus = told.to(device).T
+            clear = torch.full_like(target, CLEAR)
+            return self.denoiser.conditions(target, carried, corpus, clear, intensity)
+
+        said, scale = [conditions(sampling.intensity)], sampling.guidance_scale
+        if scale != 1:
+            # Both in one batch, which takes less time than one after the other.
+            said.append(conditions(0.0))
+        count, told = len(said), torch.cat(said)
+        beside, style = source.to(dtype).repeat(count, 1, 1), style.repeat(count, 1, 1)
+
+        def predict(noisy: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            repeated = noisy.to(dtype).repeat(count, 1, 1)
+            prediction = self.denoiser(repeated, timestep, beside, style, told).float()
+            if count == 1:
+                return prediction
+            aimed, unsaid = prediction.chunk(2)
+            return unsaid + scale * (aimed - unsaid)
+
+        return predict
+
+    def _aim(self, told: _Recording) -> Aim:
+        features = told.features if told.style is None else told.style
+        features = features[None, : self.feature_extractor.max_frames]
+        style = self.denoiser.style_encoder(
+            features.to(self._execution_device, self.denoiser.dtype)
+        )[0]
+        return Aim(
+            self.denoiser.emotion_index(told.emotion),
+            self.denoiser.emotion_index(told.carried or None),
+            self.denoiser.corpus_index(told.corpus),
+            style,
+        )
 
     @property
     def _overlap(self) -> int:
@@ -605,237 +660,44 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         samples = round(seconds * self.feature_extractor.sampling_rate)
         return math.ceil(self.feature_extractor.num_frames(samples) / self.stride) * self.stride
 
+    def _window(self, clip: int, told: _Recording, aim: Aim, melody: torch.Tensor) -> Window:
+        """All of a recording, with its noise."""
+        features = pad_frames(told.features, self.stride)
+        shape = (self.denoiser.num_rows, len(features) // self.stride)
+        noise = randn_tensor(shape, told.generator, torch.device("cpu"), torch.float32)
+        melody = pad_frames(melody, self.stride)
+        return Window(clip, 0, features, melody, aim, noise, len(told.features), 0)
+
     def _windows(
-        self,
-        clip: int,
-        features: torch.Tensor,
-        source: torch.Tensor,
-        style: torch.Tensor,
-        emotion: int,
-        generator: torch.Generator | None,
-    ) -> list[_Window]:
-        """Windows over a recording; noise and content are those of the whole."""
-        padded, stride = self._pad(features), self.stride
-        content = self._content(source, len(padded))
-        noise = self._noise(len(padded) // stride, generator)
-        longest = self._frames(WINDOW_SECONDS)
-        hop = longest - self._overlap
-        windows = []
-        for start in range(0, max(len(padded) - self._overlap, 1), hop):
-            stop = min(start + longest, len(padded))
-            latent = slice(start // stride, stop // stride)
-            windows.append(
-                _Window(
-                    clip,
-                    start,
-                    padded[start:stop],
-                    content[..., latent],
-                    style,
-                    emotion,
-                    noise[..., latent],
-                    min(stop, len(features)) - start,
-                    _draw_seed(generator),
-                )
-            )
-        return windows
-
-    def _empty_window(
-        self, frames: int, style: torch.Tensor, emotion: int, generator: torch.Generator | None
-    ) -> _Window:
-        """Nothing but noise, of so many frames."""
-        features = torch.zeros(frames, self.feature_extractor.feature_size)
-        window = self._windows(0, features, features, style, emotion, generator)[0]
-        return replace(window, content=torch.zeros_like(window.content))
-
-    def _pad(self, features: torch.Tensor) -> torch.Tensor:
-        """Repeat the last frame up to a multiple of the stride."""
-        missing = -len(features) % self.stride
-        return torch.cat([features, features[-1:].expand(missing, -1)])
-
-    def _content(self, source: torch.Tensor, frames: int) -> torch.Tensor:
-        """Content of a log-mel, or an empty one if the denoiser does not look at it."""
-        channels = self.unet.config.in_channels - self.vae.config.latent_channels
-        envelope = content_envelope(source)
-        envelope = torch.cat([envelope, envelope[-1:].expand(frames - len(envelope), -1)])
-        return fold_frames(envelope, self.stride)[:channels].to(self._execution_device)
-
-    def _noise(self, length: int, generator: torch.Generator | None) -> torch.Tensor:
-        bands = self.feature_extractor.feature_size // self.stride
-        shape = (self.vae.config.latent_channels, bands, length)
-        return randn_tensor(shape, generator, self._execution_device, torch.float32)
+        self, clip: int, told: _Recording, aim: Aim, melody: torch.Tensor
+    ) -> Iterator[Window]:
+        """Windows over a recording; noise and melody are those of the whole."""
+        whole = self._window(clip, told, aim, melody)
+        return cut_windows(
+            whole, self._frames(WINDOW_SECONDS), self._overlap, self.stride, _seeds(told.generator)
+        )
 
     def _encode(self, features: torch.Tensor) -> torch.Tensor:
-        """Latents `(batch, channels, bands, frames)` of features `(batch, frames, n_mels)`."""
+        """Latents `(batch, channels, bands, length)` of features `(batch, frames, n_mels)`."""
         image = features.transpose(1, 2)[:, None].to(self._execution_device, self.vae.dtype)
         return self.vae.encode(image).latent_dist.mode().float() * self.vae.config.scaling_factor
 
-    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Features `(batch, frames, n_mels)` of latents."""
+    def _decode(self, rows: torch.Tensor) -> torch.Tensor:
+        """Features `(batch, frames, n_mels)` of rows."""
+        return self._decode_latents(self.denoiser.latents(rows))
+
+    def _decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
         return self.vae.decode(latents).sample[:, 0].transpose(1, 2).float()
 
-    def _denoise(
-        self,
-        windows: Sequence[_Window],
-        settings: _Settings,
-        latents: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Inject noise into latents, or start from it, and extract it under the emotion."""
-        content = torch.stack([w.content for w in windows])
-        style = torch.stack([w.style for w in windows])
-        emotions = torch.tensor([w.emotion for w in windows], device=style.device)
-        vectors = self.emotion_encoder.prototypes[emotions]
-        target = self.emotion_encoder(emotions, vectors, settings.intensity)
-        nothing = self.emotion_encoder(emotions, None, 0.0)
-        noise = torch.stack([w.noise for w in windows])
-        scheduler = self._scheduler(settings)
-        timesteps, options = self._timesteps(scheduler, settings), _step_options(scheduler, windows)
-        if latents is None:
-            latents = noise * scheduler.init_noise_sigma
-        elif settings.injection == "inversion":
-            latents = self._invert(latents, nothing, style, content, settings)
-        else:
-            latents = scheduler.add_noise(latents, noise, timesteps[:1].expand(len(latents)))
-        guided = settings.guidance_scale != 1
-        conditions = [target, style, content]
-        if guided:
-            # Both in one batch, which takes less time than one after the other.
-            free = [nothing, style, content]
-            conditions = [torch.cat(pair) for pair in zip(conditions, free, strict=True)]
-        for i, t in enumerate(self.progress_bar(timesteps)):
-            model_input = scheduler.scale_model_input(latents, t)
-            model_input = torch.cat([model_input] * 2) if guided else model_input
-            prediction = self._predict(model_input, t, *conditions)
-            if guided:
-                prediction, nothing_said = prediction.chunk(2)
-                prediction = nothing_said + settings.guidance_scale * (prediction - nothing_said)
-            latents = scheduler.step(prediction, t, latents, **options).prev_sample
-            if settings.callback_on_step_end is not None:
-                given = settings.callback_on_step_end(self, i, t, {"latents": latents})
-                latents = (given or {}).get("latents", latents)
-        return latents
 
-    def _scheduler(self, settings: _Settings) -> Any:
-        """The pipeline's; inversion goes back the way of DDIM, whatever that is."""
-        if settings.injection == "noise":
-            return self.scheduler
-        return DDIMScheduler.from_config(self.scheduler.config, **INVERTIBLE)
-
-    def _timesteps(self, scheduler: Any, settings: _Settings) -> torch.Tensor:
-        """The last `strength` of the schedule."""
-        scheduler.set_timesteps(settings.num_inference_steps, device=self._execution_device)
-        first = settings.num_inference_steps - _steps_to_run(settings)
-        first *= getattr(scheduler, "order", 1)
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(first)
-        return scheduler.timesteps[first:]
-
-    def _invert(
-        self,
-        latents: torch.Tensor,
-        nothing: torch.Tensor,
-        style: torch.Tensor,
-        content: torch.Tensor,
-        settings: _Settings,
-    ) -> torch.Tensor:
-        """The noise that would give the latents back without an emotion."""
-        inverse = DDIMInverseScheduler.from_config(self.scheduler.config, **INVERTIBLE)
-        inverse.set_timesteps(settings.num_inference_steps, device=self._execution_device)
-        for t in inverse.timesteps[: _steps_to_run(settings)]:
-            prediction = self._predict(latents, t, nothing, style, content)
-            latents = inverse.step(prediction, t, latents).prev_sample
-        return latents
-
-    def _predict(
-        self,
-        model_input: torch.Tensor,
-        timestep: torch.Tensor,
-        emotion: torch.Tensor,
-        style: torch.Tensor,
-        content: torch.Tensor,
-    ) -> torch.Tensor:
-        return self.unet(
-            torch.cat([model_input, content], dim=1).to(self.unet.dtype),
-            timestep,
-            encoder_hidden_states=style.to(self.unet.dtype),
-            class_labels=emotion.to(self.unet.dtype),
-        ).sample.float()
-
-    def _vocode(
-        self,
-        log_mels: Sequence[torch.Tensor],
-        waves: Sequence[torch.Tensor],
-        method: str,
-        hifigan: Any,
-        generators: Sequence[torch.Generator | None],
-    ) -> list[np.ndarray]:
-        return [
-            self.vocoder(log_mel, wave, method=method, hifigan=hifigan, generator=own).cpu().numpy()
-            for log_mel, wave, own in zip(log_mels, waves, generators, strict=True)
-        ]
-
-
-def content_envelope(log_mel: torch.Tensor) -> torch.Tensor:
-    """What makes the words: the coarse envelope without level, tilt and pitch.
-
-    Bands are pooled until harmonics are gone; over the recording each then has mean 0 and the same
-    spread (cepstral mean and variance normalisation, Viikki & Laurila 1998, on log energies), which
-    takes away how loud, how bright and how lively the voice is: those carry arousal.
-
-    Args:
-        log_mel: Natural logarithms of mel magnitudes `(frames, n_mels)` of a whole recording.
-
-    Returns:
-        `(frames, n_mels / 4)`.
-    """
-    pooled = F.avg_pool1d(log_mel[None], CONTENT_POOLING)[0]
-    centred = pooled - pooled.mean(dim=0)
-    spread = centred.square().mean(dim=0).sqrt().clamp(min=SMALLEST_SPREAD)
-    return centred / spread
-
-
-def fold_frames(envelope: torch.Tensor, stride: int) -> torch.Tensor:
-    """Neighbouring frames as channels: `(frames, bands)` to `(stride, bands, frames / stride)`."""
-    frames, bands = envelope.shape
-    return envelope.reshape(frames // stride, stride, bands).permute(1, 2, 0).contiguous()
-
-
-def _steps_to_run(settings: _Settings) -> int:
-    return math.ceil(settings.strength * settings.num_inference_steps)
-
-
-def _noises_to_draw(settings: _Settings) -> int:
-    """Inversion draws none: its results would all be the same."""
-    return settings.num_noises if settings.injection == "noise" else 1
-
-
-def _draw_seed(generator: torch.Generator | None) -> int:
+def _seeds(generator: torch.Generator | None) -> Iterator[int]:
     device = None if generator is None else generator.device
-    return int(torch.randint(2**62, (1,), generator=generator, device=device))
+    while True:
+        yield int(torch.randint(2**62, (1,), generator=generator, device=device))
 
 
-def _step_options(scheduler: Any, windows: Sequence[_Window]) -> dict[str, Any]:
-    """A new generator for each window, for schedulers that draw noise in their steps.
-
-    The noise depends neither on what else is in the batch nor on what was denoised before.
-    """
-    if "generator" not in inspect.signature(scheduler.step).parameters:
-        return {}
-    return {"generator": [torch.Generator().manual_seed(w.seed) for w in windows]}
-
-
-def _batches(windows: Sequence[_Window], frames: int) -> Iterator[list[_Window]]:
-    """Windows that can be stacked, at most so many frames at a time: nothing sees padding."""
-    groups: dict[int, list[_Window]] = {}
-    for window in windows:
-        groups.setdefault(len(window.features), []).append(window)
-    for length, group in groups.items():
-        count = max(1, frames // length)
-        for first in range(0, len(group), count):
-            yield group[first : first + count]
-
-
-def _fade(frames: int, overlap: int) -> torch.Tensor:
-    """Weights `(frames, 1)` that rise and fall within the overlap; positive everywhere."""
-    position = torch.arange(1, frames + 1)
-    return torch.minimum(position, position.flip(0)).clamp(max=overlap)[:, None] / overlap
+def _at_level(sound: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """A waveform at the RMS of its source."""
+    power = max(float(np.mean(np.square(sound))), float(np.finfo(np.float32).tiny))
+    return sound * np.float32(np.sqrt(np.mean(np.square(source)) / power))

@@ -39,7 +39,7 @@ class EmotionEnhancerModel(PreTrainedModel):
         super().__init__(config)
         self.enhancer = enhancer
         # Says where the model is, and of what type.
-        self.unet = enhancer.unet
+        self.denoiser = enhancer.denoiser
 
     @classmethod
     def from_pretrained(

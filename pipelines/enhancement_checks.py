@@ -12,11 +12,9 @@ from typing import Any
 import torch
 
 CHOICES = {
-    "injection": ("noise", "inversion"),
-    "anchor": ("source", "no_emotion"),
     "output_type": ("wav", "mel"),
     "method": ("auto", "diffusion", "shift"),
-    "vocoder": ("griffin_lim", "source_filter", "psola", "hifigan"),
+    "vocoder": ("psola", "source_filter", "griffin_lim", "hifigan"),
 }
 NUMBERS = {"strength": (0, 1), "guidance_scale": (0, None), "intensity": (0, None)}
 COUNTS = ("num_inference_steps", "num_noises")
@@ -59,12 +57,18 @@ def check_heard(settings: Mapping[str, Any], parameters: Mapping[str, inspect.Pa
     Raises:
         ValueError: One of them is another than its default; names all that are.
     """
-    others = [n for n, value in settings.items() if not _is_same(value, parameters[n].default)]
+    others = [n for n, value in settings.items() if not is_default(value, parameters[n].default)]
     if others:
         raise ValueError(
             f"Got {sorted(others)} for method 'shift', which listens to none of them, expected "
             "method='diffusion' with them; intensity says how far to shift"
         )
+
+
+def is_default(value: Any, default: Any) -> bool:
+    """Whether a setting is as it is when nobody says anything."""
+    # A reference may be an array, which is no truth value when compared.
+    return value is default or (isinstance(value, (Real, str)) and value == default)
 
 
 def check_seconds(seconds: Any, longest: float) -> None:
@@ -109,11 +113,6 @@ def generators_each(given: Any, count: int) -> list[torch.Generator | None]:
     return entries
 
 
-def _is_same(value: Any, default: Any) -> bool:
-    # A reference may be an array, which is no truth value when compared.
-    return value is default or (isinstance(value, (Real, str)) and value == default)
-
-
 _GENERATORS = (torch.Generator, type(None))
 
 
@@ -145,16 +144,16 @@ def _check_scheduler(scheduler: Any, steps: int) -> None:
     """Noise is added at a timestep, and taken away from one timestep to the next."""
     kind = type(scheduler).__name__
     known = inspect.signature(type(scheduler).__init__).parameters
+    timed = inspect.signature(getattr(scheduler, "set_timesteps", lambda: None)).parameters
     step = list(inspect.signature(getattr(scheduler, "step", lambda: None)).parameters)
     able = hasattr(scheduler, "add_noise") and hasattr(scheduler, "alphas_cumprod")
-    if not able or "prediction_type" not in known or step[: len(STEP)] != STEP:
+    able = able and "timesteps" in timed and "prediction_type" in known
+    if not able or step[: len(STEP)] != STEP:
         raise ValueError(
-            f"Bad scheduler '{kind}', expected one that adds noise and steps back from it, as "
-            "['DDPMScheduler', 'DDIMScheduler', 'DPMSolverMultistepScheduler', ...] do"
+            f"Bad scheduler '{kind}', expected one that adds noise, steps back from it, and can be "
+            "told its timesteps, as ['DDPMScheduler', 'DPMSolverMultistepScheduler', "
+            "'EulerDiscreteScheduler', ...] can"
         )
     longest = scheduler.config.num_train_timesteps
     if steps > longest:
         raise ValueError(f"Bad num_inference_steps {steps}, expected 1 to {longest}")
-    scheduler.set_timesteps(steps)
-    if scheduler.timesteps[0] < scheduler.timesteps[-1]:
-        raise ValueError(f"Bad scheduler '{kind}', expected one that steps from noise to sound")

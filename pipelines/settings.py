@@ -11,8 +11,6 @@ ENHANCEMENT_SETTINGS = (
     "guidance_scale",
     "intensity",
     "num_inference_steps",
-    "injection",
-    "anchor",
     "num_noises",
     "vocoder",
 )

@@ -118,6 +118,7 @@ class Enhancement:
 
     Args:
         emotion: What was aimed at.
+        method: How it was changed, `"shift"` or `"diffusion"`.
         sampling_rate: Of `samples` in Hz.
         samples: `(samples,)` int16.
         before: Probabilities by emotion, 0 to 1, of the recording.
@@ -128,6 +129,7 @@ class Enhancement:
     """
 
     emotion: str
+    method: str
     sampling_rate: int
     samples: np.ndarray
     before: dict[str, float]
@@ -224,6 +226,7 @@ def enhance(
     change = {target: (log_mel(upload.waveform), log_mel(result))}
     return Enhancement(
         emotion=target,
+        method=made.methods[0],
         sampling_rate=made.sampling_rate,
         samples=_as_pcm(made.audios[0]),
         before=before,

@@ -54,12 +54,12 @@ THEME = gr.themes.Soft(
 )  # fmt: skip
 SLIDERS = {
     "intensity": (0, 2, 0.1, "Intensity", "0 leaves the emotion out, more than 1 exaggerates"),
-    "strength": (0, 1, 0.05, "Strength", "How much of the recording is made anew"),
+    "strength": (0, 1, 0.05, "Strength", "0 keeps the recording, 1 starts from nothing but noise"),
     "guidance_scale": (1, 8, 0.5, "Guidance", "How much the emotion counts; 1 is least"),
     "num_noises": (1, 8, 1, "Noises", "Averaged: more are steadier, and slower"),
-    "num_inference_steps": (2, 50, 1, "Steps", "More are finer, and slower"),
+    "num_inference_steps": (1, 50, 1, "Steps", "More are finer, and slower"),
 }
-SHIFT, DIFFUSION = "shift", "diffusion"
+AUTO, SHIFT, DIFFUSION = "auto", "shift", "diffusion"
 DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(EmotionEnhancementPipeline.__call__).parameters.items()
@@ -153,10 +153,11 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
             [CLEARER, *EMOTIONS], value=CLEARER, label="Make the emotion", min_width=280
         )
         method = gr.Radio(
-            [SHIFT, DIFFUSION],
-            value=SHIFT,
+            [AUTO, SHIFT, DIFFUSION],
+            value=AUTO,
             label="Method",
-            info="Shift: pitch, tempo and timbre, no network. Diffusion: the spectrum.",
+            info="Shift: by the mean effect of an emotion. Diffusion: by a network, for this"
+            " recording. Auto: a shift makes clearer, diffusion converts.",
             min_width=280,
         )
     intensity = _slider("intensity")
@@ -176,15 +177,15 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
 
     def show(file: str | None, name: str | None, target: str, *values: Any) -> tuple[Any, ...]:
         settings = dict(zip(("method", *SLIDERS), values, strict=True))
-        if settings["method"] == SHIFT:
-            # Which would refuse the settings of the diffusion.
+        if settings["method"] != DIFFUSION:
+            # The shift would refuse the settings of the diffusion, and auto take it for them.
             settings = {name: settings[name] for name in ("method", "intensity")}
         with _one_sentence():
             made = enhance(models, file, None if target == CLEARER else target, name, **settings)
         _warn(made.warnings)
         verb = "Made clearer:" if target == CLEARER else "Converted to"
         return (
-            f"{verb} **{made.emotion}**. {NO_JUDGE}",
+            f"{verb} **{made.emotion}**, by {made.method}. {NO_JUDGE}",
             file,
             made.before,
             (made.sampling_rate, made.samples),

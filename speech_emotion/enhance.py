@@ -21,14 +21,15 @@ from .models import load_enhancer
 Intensity = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option(
-        help="How far to go: 0 is nowhere, 1 as far as was chosen in training, 2 twice as far, "
+        help="How far to go: 0 is nowhere, 1 as far as was found in training, 2 twice as far, "
         "within an octave and half or twice the tempo."
     ),
 ]
 Strength = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option(
-        help="Share of the sound that diffusion may change, 0 to 1; stands for --method diffusion."
+        help="Share of noise that diffusion starts from: 0 keeps the recording, 1 leaves most "
+        "freedom; stands for --method diffusion."
     ),
 ]
 
@@ -36,6 +37,7 @@ Strength = Annotated[
 class Method(str, Enum):
     """How a recording is changed."""
 
+    auto = "auto"
     shift = "shift"
     diffusion = "diffusion"
 
@@ -43,8 +45,9 @@ class Method(str, Enum):
 Methods = Annotated[
     Optional[Method],  # noqa: UP045
     typer.Option(
-        help="shift: pitch, tempo and spectrum by the emotion's mean effect; diffusion: the "
-        "spectrum by the model. The shift when not given, if the model holds one."
+        help="Of pitch, tempo and spectrum. shift: by the emotion's mean effect; diffusion: by the "
+        "model, for this recording; auto: a shift, if the model holds one, to what is carried "
+        "already, and diffusion to another emotion. auto when not given."
     ),
 ]
 Settings = Annotated[

@@ -33,7 +33,9 @@ def enhance(folder, wave):
 def hear(folder, file):
     """Emotion, rate and samples of what the task of transformers makes of a file."""
     enhancer = pipeline("emotion-enhancement", folder, trust_remote_code=True, device="cpu")
-    output = enhancer(file, emotion="anger", num_inference_steps=2, method="diffusion")
+    # Which keeps the tempo.
+    settings = {"method": "diffusion", "vocoder": "source_filter", "num_inference_steps": 2}
+    output = enhancer(file, emotion="anger", **settings)
     return [output["emotion"], output["sampling_rate"], len(output["audio"])]
 
 

@@ -13,7 +13,7 @@ from datasets_scripts import decode_audio, export_parquet, load_corpus
 from pipelines import EmotionEnhancementPipeline
 
 DIFFUSION = ("--method", "diffusion", "--num_inference_steps", "2", "--strength", "0.5")
-DIFFUSION += ("--vocoder", "source_filter", "--anchor", "source")
+DIFFUSION += ("--vocoder", "source_filter")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def read(folder):
 
 def test_a_corpus_is_moved_by_mean_effects(enhance, source):
     """Another tempo is another length, and what is drawn are both."""
-    folder = enhance("--emotion", "anger", settings=())
+    folder = enhance("--emotion", "anger", settings=("--method", "shift"))
     made, given = read(folder), read(source)
     assert made["file"] == given["file"]
     lengths = [
@@ -59,8 +59,18 @@ def test_a_corpus_is_moved_by_mean_effects(enhance, source):
         for samples, rate in (decode_audio(row["audio"]) for row in rows)
     ]
     assert sum(lengths[: len(made)]) < 0.95 * sum(lengths[len(made) :])
-    assert json.loads(made[0]["settings"])["method"] == "auto"
+    assert {json.loads(row)["method"] for row in made["settings"]} == {"shift"}
     assert (folder / "sheet.png").stat().st_size > 10_000
+
+
+def test_each_row_says_which_method_made_it(enhance, source):
+    """By default the shift makes clearer what is heard already, and diffusion converts."""
+    clearer = read(enhance("--emotion", "guess", settings=()))
+    assert {json.loads(row)["method"] for row in clearer["settings"]} == {"shift"}
+    heard = {EMOTIONS[target] for target in clearer["target_emotion"]}
+    other = next(emotion for emotion in EMOTIONS if emotion not in heard)
+    converted = read(enhance("--emotion", other, settings=(), output="converted"))
+    assert {json.loads(row)["method"] for row in converted["settings"]} == {"diffusion"}
 
 
 def test_every_recording_is_there_with_what_was_done_to_it(enhance, source):

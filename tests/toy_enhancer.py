@@ -2,21 +2,20 @@
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler
 from toy_components import randomize
 
 from modeling import (
-    EmotionEncoder,
+    EmotionDenoiser,
     EmotionFeatureExtractor,
     EmotionResNetConfig,
     EmotionResNetForAudioClassification,
     EmotionShift,
     MelVocoder,
-    StyleEncoder,
 )
 
 EMOTIONS = ("neutral", "happiness", "sadness", "anger", "fear", "disgust")
-STYLE_SIZE, LATENT_CHANNELS, STRIDE = 16, 4, 4
+STYLE_SIZE, LATENT_CHANNELS, STRIDE = 16, 2, 4
 
 
 def get_dummy_components():
@@ -24,18 +23,15 @@ def get_dummy_components():
     config = EmotionResNetConfig(embedding_size=8, hidden_sizes=(8, 16), depths=(1, 1))
     return {
         "vae": make_vae(),
-        "unet": make_unet(),
+        "denoiser": make_denoiser(),
         "scheduler": DDPMScheduler(
             beta_schedule="scaled_linear",
             beta_start=0.00085,
             beta_end=0.012,
             prediction_type="v_prediction",
             clip_sample=False,
+            rescale_betas_zero_snr=True,
         ),
-        "emotion_encoder": make_emotion_encoder(config.embedding_dim, STYLE_SIZE),
-        "style_encoder": randomize(
-            StyleEncoder(hidden_size=STYLE_SIZE, num_tokens=3, num_heads=2)
-        ).eval(),
         "classifier": randomize(EmotionResNetForAudioClassification(config)).eval(),
         "feature_extractor": make_extractor(),
         "vocoder": MelVocoder(num_iterations=4),
@@ -60,31 +56,24 @@ def make_vae():
     return randomize(vae).eval()
 
 
-def make_unet():
-    """Sees latents and content, style by attention, and the emotion as its class."""
-    unet = UNet2DConditionModel(
-        in_channels=LATENT_CHANNELS + STRIDE,
-        out_channels=LATENT_CHANNELS,
-        block_out_channels=(8, 16),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        attention_head_dim=2,
-        norm_num_groups=4,
-        cross_attention_dim=STYLE_SIZE,
-        class_embed_type="projection",
-        projection_class_embeddings_input_dim=STYLE_SIZE,
+def make_denoiser(latent_channels=LATENT_CHANNELS):
+    """Sees noisy rows and those of the source, style by attention, and what it is told."""
+    denoiser = EmotionDenoiser(
+        EMOTIONS,
+        ["emodb", "ravdess"],
+        latent_channels=latent_channels,
+        latent_bands=80 // STRIDE,
+        unet_settings={
+            "block_out_channels": (8, 16),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            "layers_per_block": 1,
+            "attention_head_dim": 2,
+            "norm_num_groups": 4,
+        },
+        style_settings={"hidden_size": STYLE_SIZE, "num_tokens": 3, "num_heads": 2},
     )
-    return randomize(unet).eval()
-
-
-def make_emotion_encoder(vector_dim=12, embedding_dim=16):
-    """With prototypes of random vectors."""
-    encoder = randomize(EmotionEncoder(EMOTIONS, vector_dim, embedding_dim)).eval()
-    generator = torch.Generator().manual_seed(1)
-    vectors = torch.randn(60, vector_dim, generator=generator)
-    encoder.set_prototypes(vectors, torch.arange(60) % len(EMOTIONS))
-    return encoder
+    return randomize(denoiser).eval()
 
 
 def make_extractor():

@@ -216,11 +216,14 @@ class DiffusionConfig(RunConfig):
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     kl_weight: float = 1e-4
     delta_weight: float = 0.5
-    snr_gamma: float = 5.0
     emotion_dropout: float = 0.15
-    vector_dropout: float = 0.5
+    source_emotion_dropout: float = 0.15
+    corpus_dropout: float = 0.2
+    clarity_dropout: float = 0.2
+    source_dropout: float = 0.1
+    identity_probability: float = 0.1
+    own_emotion_probability: float = 0.3
     style_self_probability: float = 0.1
-    content_warp: float = 0.1
     shift: dict[str, Any] | None = field(default_factory=dict)
     batch_size: int = 16
     weight_decay: float = 0.01

@@ -65,9 +65,10 @@ RANGES: Final[dict[type, dict[str, Range]]] = {
         "crop_seconds": POSITIVE,
     },
     DiffusionConfig: {
-        **dict.fromkeys(("kl_weight", "delta_weight", "content_warp"), ZERO_OR_MORE),
-        **dict.fromkeys(("emotion_dropout", "vector_dropout", "style_self_probability"), SHARE),
-        "snr_gamma": POSITIVE,
+        **dict.fromkeys(("kl_weight", "delta_weight"), ZERO_OR_MORE),
+        **dict.fromkeys(("emotion_dropout", "source_emotion_dropout", "corpus_dropout"), SHARE),
+        **dict.fromkeys(("clarity_dropout", "source_dropout", "identity_probability"), SHARE),
+        **dict.fromkeys(("own_emotion_probability", "style_self_probability"), SHARE),
     },
 }
 

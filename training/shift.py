@@ -6,7 +6,7 @@ penalty in the place of the random effects' variance). `band_filter` is the plai
 the mean spectrum of an emotion and that of everybody.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,8 @@ from datasets import Dataset
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import OneHotEncoder
 
-from modeling import EmotionFeatureExtractor, EmotionShift, Prosody, extract_prosody
+from modeling import EmotionShift, Prosody
 from modeling.modeling_emotion_shift import EFFECTS, active_frames
-from pipelines.audio_inputs import read_recording
 
 # Of the ridge regression: small against the recordings of an emotion or speaker.
 PENALTY = 1.0
@@ -53,30 +52,22 @@ def load_voices(
     dataset: Dataset,
     rows: Sequence[int],
     log_mels: Sequence[np.ndarray],
-    extractor: EmotionFeatureExtractor,
+    prosodies: Mapping[int, Prosody],
 ) -> Voices:
-    """Recordings of a corpus, or of several, with their pitch, which is computed here.
+    """Recordings of a corpus, or of several.
 
     Args:
-        dataset: Rows with `audio`, `corpus`, `emotion`, `speaker` and `sentence`.
+        dataset: Rows with `corpus`, `emotion`, `speaker` and `sentence`.
         rows: Which of them.
         log_mels: Log-mels `(frames, n_mels)` of all rows.
-        extractor: What made them.
+        prosodies: Of these rows at least.
     """
     chosen = dataset.select(rows)
     names, table = chosen.features["emotion"].names, chosen.remove_columns("audio")[:]
     corpora = table["corpus"]
-    prosodies = [
-        extract_prosody(
-            read_recording(audio, extractor.sampling_rate).numpy(),
-            extractor.sampling_rate,
-            extractor.hop_length,
-        )
-        for audio in chosen["audio"]
-    ]
     return Voices(
         [torch.from_numpy(log_mels[row]) for row in rows],
-        prosodies,
+        [prosodies[row] for row in rows],
         [names[i] for i in table["emotion"]],
         [f"{c} {s}" for c, s in zip(corpora, table["speaker"], strict=True)],
         [f"{c} {s}" for c, s in zip(corpora, table["sentence"], strict=True)],

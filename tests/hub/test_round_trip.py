@@ -68,7 +68,7 @@ def test_enhancer_sounds_as_that_of_its_owner(report, enhancer, wave):
     """Loaded, saved and loaded again, of an older revision, and as a task of transformers."""
     sound = enhancer(wave, generator=torch.Generator().manual_seed(7), **ANGRY).audios[0]
     for heard in report["enhance_with_two_revisions"]["sounds"]:
-        np.testing.assert_allclose(heard, sound[::500], atol=1e-5)
+        np.testing.assert_allclose(heard, sound[::500], atol=SAME_SOUND)
 
 
 @pytest.mark.parametrize("options", [{}, {"revision": "v1"}])
@@ -80,7 +80,7 @@ def test_enhancer_without_its_code(pushed, enhancer, wave, options):
         pipe(wave, generator=torch.Generator().manual_seed(7), **ANGRY).audios[0]
         for pipe in (enhancer, loaded)
     )
-    np.testing.assert_allclose(heard, expected, atol=1e-5)
+    np.testing.assert_allclose(heard, expected, atol=SAME_SOUND)
 
 
 @pytest.mark.parametrize("trust", [False, True])

@@ -27,7 +27,7 @@ def enhancer(folder):
 def test_takes_the_arguments_of_the_diffusion_pipeline(enhancer, wave):
     settings = {"method": "diffusion", "vocoder": "source_filter"}
     kept = enhancer(wave, strength=0.0, emotion="fear", **settings)
-    np.testing.assert_allclose(kept["audio"], wave, atol=1e-3)
+    np.testing.assert_array_equal(kept["audio"], wave)
     changed = enhancer(wave, strength=0.8, num_inference_steps=3, **settings)
     assert np.abs(changed["audio"] - wave).max() > 1e-2
     assert changed["sampling_rate"] == RATE
@@ -36,7 +36,8 @@ def test_takes_the_arguments_of_the_diffusion_pipeline(enhancer, wave):
 def test_many_recordings_give_one_result_each(enhancer, wave, tmp_path):
     soundfile.write(tmp_path / "clip.wav", wave, RATE)
     given = [str(tmp_path / "clip.wav"), {"array": wave[: RATE // 2], "sampling_rate": RATE}]
-    outputs = enhancer(given, emotion="sadness", num_inference_steps=2, method="diffusion")
+    settings = {"num_inference_steps": 2, "vocoder": "source_filter"}
+    outputs = enhancer(given, emotion="sadness", **settings)
     assert [len(output["audio"]) for output in outputs] == [RATE, RATE // 2]
     assert {output["emotion"] for output in outputs} == {"sadness"}
 
@@ -66,7 +67,7 @@ def test_loading_arguments_reach_the_diffusion_pipeline(folder, wave):
     half = pipeline(
         "emotion-enhancement", str(folder), trust_remote_code=True, dtype=torch.bfloat16
     )
-    assert half.model.enhancer.unet.dtype == torch.bfloat16
+    assert half.model.enhancer.denoiser.dtype == torch.bfloat16
     output = half(wave, emotion="anger", num_inference_steps=2, method="diffusion")
     assert np.isfinite(output["audio"]).all()
 
@@ -78,7 +79,7 @@ def test_what_it_saves_loads_again(enhancer, wave, tmp_path):
     given, expected = (
         p(wave, generator=torch.Generator().manual_seed(0), **settings) for p in (again, enhancer)
     )
-    np.testing.assert_allclose(given["audio"], expected["audio"], atol=1e-5)
+    np.testing.assert_allclose(given["audio"], expected["audio"], atol=1e-3)
 
 
 def test_forms_of_recordings(enhancer, wave):

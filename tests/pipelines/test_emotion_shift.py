@@ -1,8 +1,11 @@
-"""`method="shift"`: recordings moved by the mean effect of an emotion."""
+"""`method="shift"`: recordings moved by the mean effect of an emotion; and when `"auto"` does."""
+
+import re
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from diffusers import DiffusionPipeline
 from toy_enhancer import get_dummy_components
 
@@ -87,6 +90,7 @@ def test_what_the_classifier_hears_stands_in_for_what_is_not_said(pipe, vowel):
 def test_what_is_carried_is_made_clearer_where_nothing_is_aimed_at(pipe, vowel):
     clearer = pipe(vowel, RATE, corpus="emodb", source_emotion="anger")
     assert clearer.emotions == ["anger"]
+    assert clearer.methods == ["shift"]
     named = shift(pipe, vowel, emotion="anger", source_emotion="anger")
     np.testing.assert_array_equal(clearer.audios[0], named)
 
@@ -119,7 +123,7 @@ def test_a_saved_shift_moves_alike(pipe, vowel, tmp_path):
     np.testing.assert_allclose(shift(load_enhancer(tmp_path), vowel, **settings), before, atol=1e-5)
 
 
-def test_a_model_without_a_shift_says_so(vowel, tmp_path):
+def test_a_model_without_a_shift_says_so_and_does_without(vowel, tmp_path):
     parts = {**get_dummy_components(), "shift": None}
     EmotionEnhancementPipeline(**parts).save_pretrained(tmp_path)
     for loaded in (
@@ -128,19 +132,51 @@ def test_a_model_without_a_shift_says_so(vowel, tmp_path):
     ):
         with pytest.raises(ValueError, match="Bad method 'shift', expected 'diffusion'"):
             shift(loaded, vowel, emotion="anger")
+        assert loaded(vowel, RATE, source_emotion="anger").methods == ["diffusion"]
 
 
-def test_a_model_with_a_shift_uses_it(pipe, vowel):
-    moved = pipe(vowel, RATE, corpus="emodb", emotion="anger", source_emotion="anger").audios[0]
-    named = shift(pipe, vowel, emotion="anger", source_emotion="anger")
-    np.testing.assert_array_equal(moved, named)
+class TestAuto:
+    def test_shifts_what_is_carried_and_converts_by_diffusion(self, pipe, vowel):
+        """Each recording as if it were alone."""
+        settings = {"corpus": "emodb", "source_emotion": "anger"}
+        emotions = ["anger", "sadness", None]
+        generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+        output = pipe([vowel] * 3, RATE, emotion=emotions, generator=generators, **settings)
+        assert output.methods == ["shift", "diffusion", "shift"]
+        assert output.emotions == ["anger", "sadness", "anger"]
+        shifted = shift(pipe, vowel, emotion="anger", source_emotion="anger")
+        np.testing.assert_array_equal(output.audios[0], shifted)
+        np.testing.assert_array_equal(output.audios[2], shifted)
+        settings |= {"generator": torch.Generator().manual_seed(1), "method": "diffusion"}
+        alone = pipe(vowel, RATE, emotion="sadness", **settings).audios[0]
+        np.testing.assert_allclose(output.audios[1], alone, atol=1e-3)
 
+    @pytest.mark.parametrize(
+        "setting",
+        [
+            {"strength": 0.3},
+            {"guidance_scale": 1.0},
+            {"num_inference_steps": 2},
+            {"num_noises": 1},
+            {"vocoder": "source_filter"},
+            {"reference": np.ones(900, np.float32)},
+            {"callback_on_step_end": lambda *_: {}},
+        ],
+        ids=lambda setting: next(iter(setting)),
+    )
+    def test_settings_of_the_diffusion_are_listened_to(self, pipe, vowel, setting):
+        """They mean that it is wanted; the shift, asked for by name, refuses them."""
+        given = {"emotion": "anger", "source_emotion": "anger", **setting}
+        assert pipe(vowel[:4_000], RATE, **given).methods == ["diffusion"]
+        with pytest.raises(ValueError, match=re.escape(f"Got {[*setting]} for method 'shift'")):
+            pipe(vowel, RATE, method="shift", **given)
 
-def test_settings_of_the_diffusion_are_not_swallowed(pipe, vowel):
-    message = r"Got \['reference', 'strength'\] for method 'shift', .* expected method='diffusion'"
-    for method in ("auto", "shift"):
-        with pytest.raises(ValueError, match=message):
-            pipe(vowel, RATE, emotion="anger", method=method, strength=0.3, reference=vowel)
+    def test_intensity_is_of_both(self, pipe, vowel):
+        given = {"emotion": ["anger", "fear"], "source_emotion": "anger", "intensity": 0.5}
+        output = pipe([vowel, vowel], RATE, corpus="emodb", **given)
+        assert output.methods == ["shift", "diffusion"]
+        half = shift(pipe, vowel, emotion="anger", source_emotion="anger", intensity=0.5)
+        np.testing.assert_array_equal(output.audios[0], half)
 
 
 def test_what_cannot_be_is_refused(pipe, vowel, tmp_path):

@@ -84,13 +84,20 @@ class TestRecognise:
 
 class TestEnhance:
     def test_what_is_heard_is_made_clearer(self, heard, models, uploads):
-        made = enhance(models, uploads / "speech_0.wav", **QUICK)
+        made = enhance(models, uploads / "speech_0.wav", **QUICK, vocoder="source_filter")
+        assert made.method == "diffusion"
         assert made.emotion == max(made.before, key=made.before.get)
         assert made.before == heard.probabilities
         assert set(made.after) == set(EMOTIONS)
         assert len(made.samples) / made.sampling_rate == pytest.approx(1.29, abs=0.02)
         assert made.pitch.width > made.pitch.height
         assert made.change.width > made.change.height
+
+    def test_a_shift_makes_clearer_and_diffusion_converts(self, heard, models, uploads):
+        own = max(heard.probabilities, key=heard.probabilities.get)
+        other = "fear" if own != "fear" else "anger"
+        for emotion, method in ((None, "shift"), (own, "shift"), (other, "diffusion")):
+            assert enhance(models, uploads / "speech_0.wav", emotion).method == method
 
     def test_converted_sound_has_the_level_that_the_enhancer_gave_it(self, models, uploads):
         """A page that made everything equally loud would take the arousal away."""

@@ -69,7 +69,7 @@ class TestInterface:
     def test_converted_sound_comes_back_as_the_enhancer_made_it(self, client, models, uploads):
         file = uploads / "speech_0.wav"
         text, before, heard, after, *_ = ask_to_enhance(client, file, "anger", "shift")
-        assert text.startswith("Converted to **anger**")
+        assert text.startswith("Converted to **anger**, by shift.")
         assert Path(before).read_bytes() == file.read_bytes()
         samples, rate = soundfile.read(after, dtype="float32")
         alone = models.enhancer(
@@ -77,6 +77,18 @@ class TestInterface:
         )
         assert rate == alone.sampling_rate
         np.testing.assert_allclose(samples, alone.audios[0], atol=1e-4)
+
+    def test_settings_of_the_diffusion_count_where_it_is_chosen_by_name(self, client, uploads):
+        """Their sliders always stand somewhere: by default they are no wish for the diffusion."""
+        said = {
+            method: ask_to_enhance(
+                client, uploads / "speech_0.wav", "clearer, whatever it is", method
+            )
+            for method in ("auto", "diffusion")
+        }
+        for (method, (text, *_)), used in zip(said.items(), ("shift", "diffusion"), strict=True):
+            assert text.startswith("Made clearer:"), method
+            assert f", by {used}." in text
 
     def test_a_calibration_is_of_one_session(self, client, address, models, uploads):
         def hear(who):

@@ -13,8 +13,6 @@ QUICK = (
     "num_inference_steps=2",
     "--set",
     "num_noises=1",
-    "--set",
-    "anchor=source",
 )
 
 
@@ -41,11 +39,11 @@ def test_it_is_what_the_pipeline_makes(enhance, enhancer, speech, tmp_path):
     expected = pipe(
         speech / "a.wav",
         emotion="anger",
+        source_emotion="anger",
         method="diffusion",
         strength=0.6,
         num_inference_steps=2,
         num_noises=1,
-        anchor="source",
         generator=torch.Generator().manual_seed(3),
     )
     assert rate == expected.sampling_rate
@@ -89,7 +87,7 @@ def test_the_suffix_chooses_the_format(enhance, speech, tmp_path):
 
 
 def test_convert_needs_an_emotion_and_takes_what_is_carried(run, enhancer, speech, tmp_path):
-    command = ("convert", speech / "a.wav", "--model", enhancer)
+    command = ("convert", speech / "a.wav", "--model", enhancer, "--method", "shift")
     assert "Missing option '--emotion'" in run(*command).stderr
     anger = ("--emotion", "anger", "--overwrite", "--corpus", "emodb")
     made = []
@@ -110,16 +108,38 @@ def test_what_a_recording_carries_is_made_clearer(run, enhancer, speech, tmp_pat
     assert (tmp_path / "clear.wav").read_bytes() == (tmp_path / "same.wav").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("use", "method"), [("enhance", "shift"), ("convert", "diffusion")], ids=["own", "other"]
+)
+def test_by_default_the_shift_makes_clearer_and_diffusion_converts(
+    run, enhancer, speech, tmp_path, use, method
+):
+    command = [use, speech / "a.wav", "--model", enhancer, "--emotion", "anger"]
+    command += ["--source_emotion", "fear"] if use == "convert" else []
+    made = []
+    for number, chosen in enumerate([(), ("--method", "auto"), ("--method", method)]):
+        result = run(*command, *chosen, "-o", f"{number}.wav")
+        assert result.exit_code == 0, result.stderr
+        made.append((tmp_path / f"{number}.wav").read_bytes())
+    assert made[0] == made[1] == made[2]
+
+
 def test_strength_stands_for_diffusion(run, enhancer, speech, tmp_path):
+    """Also the one that diffusion has when nobody says anything."""
     command = ("enhance", speech / "a.wav", "--model", enhancer, "--emotion", "anger")
-    assert run(*command, "--strength", "0.3").exit_code == 0
+    for name, chosen in (("strength", "--strength=1"), ("diffusion", "--method=diffusion")):
+        assert run(*command, chosen, "-o", f"{name}.wav").exit_code == 0
+    made, named = ((tmp_path / f"{name}.wav").read_bytes() for name in ("strength", "diffusion"))
+    assert made == named
     refused = run(*command, "--strength", "0.3", "--method", "shift", "--overwrite")
     assert "Got ['strength'] for method 'shift'" in refused.stderr
 
 
 def test_calibrated_with_a_folder(enhance, speech, tmp_path):
-    enhance(speech / "a.wav", "-o", "plain.wav")
-    result = enhance(speech / "a.wav", "-o", "calibrated.wav", "--calibrate", speech)
+    # Which keeps the tempo.
+    command = (speech / "a.wav", "--set", "vocoder=source_filter")
+    enhance(*command, "-o", "plain.wav")
+    result = enhance(*command, "-o", "calibrated.wav", "--calibrate", speech)
     assert result.exit_code == 0, result.stderr
     plain, calibrated = (
         soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("plain", "calibrated")

@@ -1,0 +1,119 @@
+"""A voice as the denoiser sees it: rows over time, of its spectrogram's latents and its prosody.
+
+The first rows are the latents of the log-mel, channel by channel and band by band; below them stand
+log F0 and tempo, both relative to the recording that is to be changed, so that they say how it is
+changed, for a man and a woman alike.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter1d
+
+from .prosody import Prosody
+
+PROSODY_ROWS = 2
+# What counts as 1 in the rows of prosody, in natural logarithms: about its deviation.
+PITCH_UNIT, TEMPO_UNIT = 0.25, 0.4
+# A change is smoothed over so many frames and bands (deviations of Gaussians): what is finer is
+# chance, and grates.
+MEL_SMOOTHING, BAND_SMOOTHING, PITCH_SMOOTHING, TEMPO_SMOOTHING = 2.0, 2.0, 3.0, 6.0
+# What `psola` takes.
+FACTOR_RANGE = (0.5, 2.0)
+# Of the voice that `harmonics` makes: where its noise takes over, in Hz, and levels.
+HIGHEST_HARMONIC = 4000.0
+VOICE_LEVEL, BREATH = 0.02, 0.3
+
+
+class Change(NamedTuple):
+    """How a recording is changed, on its own frames.
+
+    Attributes:
+        features: Added to its z-scored log-mels, `(frames, n_mels)`.
+        pitch_factor: What F0 is multiplied with, `(frames,)`, 0.5 to 2.
+        tempo_factor: How much faster it gets, `(frames,)`, 0.5 to 2.
+    """
+
+    features: torch.Tensor
+    pitch_factor: np.ndarray
+    tempo_factor: np.ndarray
+
+
+def mean_log_f0(prosody: Prosody) -> float:
+    """Natural logarithm of F0 in the mean of what is voiced; of all frames where nothing is."""
+    return float(prosody.log_f0[prosody.voiced if prosody.voiced.any() else slice(None)].mean())
+
+
+def join_rows(
+    latents: torch.Tensor, log_f0: torch.Tensor, log_tempo: torch.Tensor, stride: int
+) -> torch.Tensor:
+    """Rows of one recording.
+
+    Args:
+        latents: `(channels, bands, length)`.
+        log_f0: Natural logarithm of F0 less that of the recording to be changed, on frames of the
+            mel, at least `length * stride` of them.
+        log_tempo: Natural logarithm of how much faster it is said than in that recording.
+        stride: Frames that make one of the latents.
+
+    Returns:
+        `(channels * bands + 2, length)`.
+    """
+    length = latents.shape[-1]
+    prosody = torch.stack([log_f0 / PITCH_UNIT, log_tempo / TEMPO_UNIT])[:, : length * stride]
+    return torch.cat([latents.flatten(0, 1), F.avg_pool1d(prosody.to(latents), stride)])
+
+
+def split_rows(rows: torch.Tensor, channels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents `(batch, channels, bands, length)` and prosody `(batch, 2, length)` of rows."""
+    latents, prosody = rows[:, :-PROSODY_ROWS], rows[:, -PROSODY_ROWS:]
+    return latents.unflatten(1, (channels, -1)), prosody
+
+
+def on_frames(prosody: torch.Tensor, frames: int) -> torch.Tensor:
+    """Rows of prosody `(batch, 2, length)` as contours `(batch, 2, frames)`, in logarithms."""
+    units = torch.tensor([PITCH_UNIT, TEMPO_UNIT]).to(prosody)
+    return F.interpolate(prosody, frames, mode="linear") * units[:, None]
+
+
+def smooth_change(change: torch.Tensor) -> Change:
+    """What is to be done to a recording.
+
+    Args:
+        change: `(frames, n_mels + 2)`: of z-scored log-mels, log F0 and log tempo.
+    """
+    values = change.float().cpu().numpy()
+    mels = gaussian_filter1d(values[:, :-PROSODY_ROWS], MEL_SMOOTHING, axis=0, mode="nearest")
+    mels = gaussian_filter1d(mels, BAND_SMOOTHING, axis=1, mode="nearest")
+    pitch, tempo = (
+        np.clip(np.exp(gaussian_filter1d(contour, smoothing, mode="nearest")), *FACTOR_RANGE)
+        for contour, smoothing in (
+            (values[:, -2], PITCH_SMOOTHING),
+            (values[:, -1], TEMPO_SMOOTHING),
+        )
+    )
+    return Change(torch.from_numpy(mels), pitch, tempo)
+
+
+def harmonics(log_f0: np.ndarray, hop_length: int, sampling_rate: int) -> np.ndarray:
+    """A flat voice without words, which a filter can give some: harmonics below 4 kHz, and noise.
+
+    Args:
+        log_f0: Natural logarithm of F0 in Hz, `(frames,)`.
+        hop_length: Samples between frames.
+        sampling_rate: In Hz.
+
+    Returns:
+        Samples `((frames - 1) * hop_length,)`, the same for the same contour.
+    """
+    samples = np.arange((len(log_f0) - 1) * hop_length)
+    f0 = np.exp(np.interp(samples / hop_length, np.arange(len(log_f0)), log_f0))
+    phase = 2 * np.pi * np.cumsum(f0) / sampling_rate
+    numbers = range(1, int(HIGHEST_HARMONIC / f0.min(initial=100.0)) + 1)
+    sound = np.zeros(len(samples))
+    for number in numbers:
+        sound += np.where(number * f0 < HIGHEST_HARMONIC, np.cos(number * phase), 0.0)
+    noise = np.random.default_rng(0).standard_normal(len(samples))
+    return (VOICE_LEVEL * (sound + BREATH * noise)).astype(np.float32)
