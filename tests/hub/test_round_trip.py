@@ -12,6 +12,8 @@ from datasets_scripts import EMOTIONS
 from pipelines import load_enhancer
 
 ANGRY = {"emotion": "anger", "num_inference_steps": 2, "method": "diffusion"}
+# Half a step of 16-bit sound is 1.5e-5; this is inaudible.
+SAME_SOUND = 1e-3
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
 
 
