@@ -37,7 +37,7 @@ from torch.utils.data import DataLoader
 
 from datasets_scripts import EMOTIONS
 from datasets_scripts.hub import push_folder
-from evaluation import plot_enhancement, plot_losses
+from evaluation import plot_losses, plot_pitch
 from modeling import (
     EmotionDenoiser,
     EmotionFeatureExtractor,
@@ -46,6 +46,7 @@ from modeling import (
     EmotionShift,
     MelVocoder,
     Prosody,
+    extract_prosody,
 )
 from pipelines import EmotionEnhancementPipeline
 from training.config import DiffusionConfig, DiffusionStageConfig, load_config
@@ -433,8 +434,7 @@ def write_samples(run: DiffusionRun) -> None:
     pipe.scheduler = sampler(run)
     row = run.corpora.fold.validation[0]
     audio, source = run.corpora.dataset[row]["audio"], EMOTIONS[target(run, row)]
-    before = pipe(audio, source_emotion=source, strength=0.0).log_mels[0]
-    after = pipe(
+    made = pipe(
         [audio] * len(EMOTIONS),
         emotion=EMOTIONS,
         source_emotion=source,
@@ -445,10 +445,14 @@ def write_samples(run: DiffusionRun) -> None:
     )
     folder = run.folder / "samples"
     folder.mkdir(exist_ok=True)
-    pairs = {n: (before.numpy(), a.numpy()) for n, a in zip(EMOTIONS, after.log_mels, strict=True)}
-    plot_enhancement(pairs, folder / f"step-{run.progress.total_step:06d}.png")
-    for name, sound in zip(EMOTIONS, after.audios, strict=True):
-        soundfile.write(folder / f"{name}.wav", sound, after.sampling_rate)
+    sounds = {}
+    hop, rate = run.features.feature_extractor.hop_length, made.sampling_rate
+    recorded = ("recorded", run.features.log_mels[row], run.prosodies[row].f0)
+    for name, mel, sound in zip(EMOTIONS, made.log_mels, made.audios, strict=True):
+        f0 = extract_prosody(sound, rate, hop).f0
+        sounds[name] = [recorded, (f"said with {name}", mel.numpy(), f0)]
+        soundfile.write(folder / f"{name}.wav", sound, rate)
+    plot_pitch(sounds, folder / f"step-{run.progress.total_step:06d}.png", rate, hop)
 
 
 def sampler(run: DiffusionRun) -> DPMSolverMultistepScheduler:

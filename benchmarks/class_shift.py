@@ -311,8 +311,7 @@ class Stage:
     def picture(self, wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log-mels and F0 in Hz, NaN where nothing is voiced."""
         (mel,) = log_mels(self.fold.feature_extractor, [wave])
-        prosody = extract_prosody(wave, self.vocoder.config.sampling_rate)
-        return mel, np.where(prosody.voiced, np.exp(prosody.log_f0), np.nan)
+        return mel, extract_prosody(wave, self.vocoder.config.sampling_rate).f0
 
     def listen(
         self, rows: Sequence[int], limit: int | None, report: str, data: str, setting: Setting

@@ -57,6 +57,11 @@ class Prosody:
     energy: np.ndarray
     tempo: np.ndarray
 
+    @property
+    def f0(self) -> np.ndarray:
+        """F0 in Hz, `(frames,)`, NaN where nothing is voiced."""
+        return np.where(self.voiced, np.exp(self.log_f0), np.nan)
+
 
 def extract_prosody(waveform: np.ndarray, sampling_rate: int, hop_length: int = 256) -> Prosody:
     """Prosody of a recording of any length.

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter1d
 
-from .prosody import Prosody
+from .prosody import F0_RANGE, Prosody
 
 PROSODY_ROWS = 2
 # What counts as 1 in the rows of prosody, in natural logarithms: about its deviation.
@@ -101,7 +101,7 @@ def harmonics(log_f0: np.ndarray, hop_length: int, sampling_rate: int) -> np.nda
     """A flat voice without words, which a filter can give some: harmonics below 4 kHz, and noise.
 
     Args:
-        log_f0: Natural logarithm of F0 in Hz, `(frames,)`.
+        log_f0: Natural logarithm of F0 in Hz, `(frames,)`; kept within `prosody.F0_RANGE`.
         hop_length: Samples between frames.
         sampling_rate: In Hz.
 
@@ -109,9 +109,9 @@ def harmonics(log_f0: np.ndarray, hop_length: int, sampling_rate: int) -> np.nda
         Samples `((frames - 1) * hop_length,)`, the same for the same contour.
     """
     samples = np.arange((len(log_f0) - 1) * hop_length)
-    f0 = np.exp(np.interp(samples / hop_length, np.arange(len(log_f0)), log_f0))
+    f0 = np.exp(np.interp(samples / hop_length, np.arange(len(log_f0)), log_f0)).clip(*F0_RANGE)
     phase = 2 * np.pi * np.cumsum(f0) / sampling_rate
-    numbers = range(1, int(HIGHEST_HARMONIC / f0.min(initial=100.0)) + 1)
+    numbers = range(1, int(HIGHEST_HARMONIC / f0.min(initial=F0_RANGE[1])) + 1)
     sound = np.zeros(len(samples))
     for number in numbers:
         sound += np.where(number * f0 < HIGHEST_HARMONIC, np.cos(number * phase), 0.0)
