@@ -77,6 +77,7 @@ def condition_records(
     reports: Sequence[Mapping[str, Any]],
     originals: Sequence[Mapping[str, Any]],
     predictions: str | None = None,
+    beside: str | None = None,
 ) -> list[Record]:
     """Clarity by each judge of emotion and by all of them, and preservation.
 
@@ -87,6 +88,7 @@ def condition_records(
         reports: Of this condition, one a fold.
         originals: Of the same recordings unchanged.
         predictions: File with what each judge said of each recording.
+        beside: Whose control the system is; see `evaluation.results.Record`.
     """
     tables = [of_corpus(report, corpus) for report in reports]
     common: dict[str, Any] = {
@@ -96,6 +98,7 @@ def condition_records(
         "data": data,
         "provenance": joined_provenance(reports),
         "folds": len(reports),
+        "beside": beside,
     }
     records = [
         make_record(

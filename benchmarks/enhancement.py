@@ -44,7 +44,7 @@ from evaluation import (
     write_records,
 )
 from evaluation.quality import QualityMeter
-from evaluation.tables import CLASS_SHIFT, ENHANCER, PANEL, RECORDINGS
+from evaluation.tables import CLASS_SHIFT, ENHANCER, OVER_SHIFT, PANEL, RECORDINGS
 from pipelines import ENHANCEMENT_SETTINGS, add_enhancement_arguments
 from training.config import DiffusionConfig, from_dict
 from training.enhancer_card import write_enhancer_card
@@ -348,8 +348,9 @@ def collect(folders: Sequence[Path], results: Path | None = None) -> list[Record
             if results is not None:
                 done = {c.data: r for c, r in reports.items() if c.system == condition.system and r}
                 kept = write_votes(results, f"{condition.system}_by_run", corpus, done)
+            beside = None if condition.system == ENHANCER else ENHANCER
             own = condition_records(
-                condition.system, condition.data, corpus, of_folds, originals, kept
+                condition.system, condition.data, corpus, of_folds, originals, kept, beside
             )
             shift = reports.get(Condition(CLASS_SHIFT, condition.data), [])
             if condition.system == ENHANCER and shift:
@@ -367,7 +368,7 @@ def over_shift(
             join([of_corpus(one, record["corpus"]) for one in of_folds])
             for of_folds in (shift, reports)
         ]
-        record["metrics"]["over_shift"] = target_gain(*tables)
+        record["metrics"][OVER_SHIFT] = target_gain(*tables)
     return record
 
 
@@ -403,7 +404,7 @@ def point(folders: Sequence[Path], strength: float, scale: float) -> dict[str, A
     """One setting on the validation recordings of all folds and corpora.
 
     "emotion" is how often judges hear the target, "preservation" the likeness to the speaker
-    relative to that of the recordings themselves.
+    relative to that of the recordings themselves; 1 where nobody could measure it.
     """
     reports = read_reports(folders, f"trade_off_{strength:g}_{scale:g}")
     if not reports:

@@ -3,8 +3,8 @@
 An enhancer that was trained with our ResNet can please it without sounding any clearer. A judge has
 never met the enhancer, and hears with other ears: it is a time-delay network, the x-vector of
 Snyder et al. (2018), with attentive statistics pooling (Okabe et al. 2018) and two convolutions in
-front that forgive a voice for being higher than another (Thienpondt et al. 2021). The same network
-judges emotion, sentence and speaker; it learns from real speech alone.
+front that forgive a voice for being higher than another (Thienpondt et al. 2021). It learns from
+real speech alone.
 
 It computes in one thread: sums over several depend on how many there are, and a training run makes
 a different network out of the last bit of a sum. What is left of chance, between machines and
@@ -23,7 +23,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -108,12 +108,6 @@ class JudgeConfig:
     def crop_frames(self) -> int:
         """Frames of a training example, at most."""
         return round(self.crop_seconds * self.frames_per_second)
-
-
-# Words stay what they are at any pitch, and are learned sooner than emotions.
-SENTENCE_JUDGE = JudgeConfig(epochs=12)
-# Pitch and formants are what tells one speaker from another: they stay as they are.
-SPEAKER_JUDGE = JudgeConfig(epochs=20, augmentation=replace(JudgeConfig().augmentation, pitch=0.0))
 
 
 # --- Network -------------------------------------------------------------------------------------
@@ -299,8 +293,7 @@ class MelJudge:
             labels: What each recording is to be called.
             seed: Of the first weights, the order of recordings and their changes.
             groups: Each recording's corpus, whose own statistics z-score it.
-            config: Size and training; for emotions when not given, see also `SENTENCE_JUDGE` and
-                `SPEAKER_JUDGE`.
+            config: Size and training; for emotions when not given.
 
         Raises:
             ValueError: No recordings, a recording of another shape or with NaN, numbers of labels
@@ -559,7 +552,7 @@ def split_half(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divide everybody's recordings into two halves alike in sentences and emotions.
 
-    A judge of speakers learns one half and is asked about the other: it has to know everybody, but
+    Who names speakers learns one half and is asked about the other: it has to know everybody, but
     not the recordings. Each recording, in random order within its sentence and emotion, goes to
     the half that has fewer of the same speaker, sentence and emotion so far.
 

@@ -210,7 +210,7 @@ class Panel:
 
 
 def halves(clips: Clips, seed: int) -> tuple[Any, Any]:
-    """Indices of what the judge of speakers learns, and of what it is asked about."""
+    """Indices of what a probe of speakers learns, and of what it is asked about."""
     return split_half(clips.speakers, clips.sentences, clips.emotions, seed)
 
 

@@ -171,14 +171,15 @@ def plot_losses(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[st
 def plot_trade_off(
     points: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], original: float | None = None
 ) -> Path:
-    """Emotion heard by judges against what is preserved, one line a guidance scale.
+    """How often conversion is heard against what is left of the voice, one line a guidance scale.
 
     Args:
-        points: With "guidance_scale", "strength", "emotion" (judges' accuracy, 0..1) and
-            "preservation" (accuracy of speaker and sentence judges relative to the original's),
-            measured on validation speakers; "chosen" marks the default.
+        points: With "guidance_scale", "strength", "emotion" (how often judges hear the emotion that
+            recordings are converted to, 0..1) and "preservation" (likeness to the speaker relative
+            to that of the recordings themselves, 1: the same), measured on validation speakers;
+            "chosen" marks the default.
         path: Where the PNG goes.
-        original: What the judges hear in the recordings themselves, 0..1.
+        original: How often judges hear those emotions in the recordings themselves, 0..1.
 
     Raises:
         ValueError: There is nothing to show.
@@ -202,8 +203,8 @@ def plot_trade_off(
     for point in (p for p in points if p.get("chosen")):
         axes.plot(100 * point["preservation"], 100 * point["emotion"], "o", markersize=11,
                   markerfacecolor="none", color=INK, label="chosen")  # fmt: skip
-    axes.set(xlabel="speaker and sentence kept (% of the original's accuracy)",
-             ylabel="emotion heard by judges (WA, %)")  # fmt: skip
+    axes.set(xlabel="likeness to the speaker (% of the recording's own)",
+             ylabel="target heard when converted (%)")  # fmt: skip
     axes.legend(loc="best")
     return _save(figure, path)
 

@@ -40,7 +40,7 @@ DATA = (
     "level_matched",
     "enhanced_guessed",
 )
-IDENTITY = ("task", "corpus", "protocol", "system", "judge", "data", "condition")
+IDENTITY = ("task", "corpus", "protocol", "system", "judge", "data", "condition", "beside")
 PROVENANCE = ("command", "commit", "seed", "versions", "hardware", "seconds", "date")
 PACKAGES = (
     "torch",
@@ -69,7 +69,11 @@ class Provenance(TypedDict):
     date: str
 
 
-class Record(TypedDict):
+class _Beside(TypedDict, total=False):
+    beside: str
+
+
+class Record(_Beside):
     """One measurement: `system` on the test side of `protocol` of `corpus`.
 
     `judge` names the recogniser where it is not the system itself, `data` what it heard, and
@@ -78,6 +82,9 @@ class Record(TypedDict):
     together (rates in 0..1, `..._ci95` as `[low, high]`), `per_fold` holds the metrics of each
     fold, or nothing, and `predictions` names the file (`evaluation.predictions`) that holds what
     was said of each recording, relative to the results file.
+
+    `beside` names the system whose comparison a control belongs to, where it was measured for that
+    alone: on the same recordings, by the same judges. Other records lack it.
     """
 
     task: str
@@ -111,6 +118,7 @@ def make_record(
     folds: int = 1,
     per_fold: Iterable[Mapping[str, Any]] = (),
     predictions: str | None = None,
+    beside: str | None = None,
 ) -> Record:
     """Build a record and check it; raises ValueError as `validate_record` does."""
     record = Record(
@@ -127,6 +135,8 @@ def make_record(
         predictions=predictions,
         provenance=provenance,
     )
+    if beside is not None:
+        record["beside"] = beside
     validate_record(record)
     return record
 
@@ -139,12 +149,12 @@ def validate_record(record: Mapping[str, Any]) -> None:
             rate or an interval leaves 0..1, there are neither no nor `folds` entries in `per_fold`,
             or `predictions` does not lie beside the results.
     """
-    _check_fields("record", record, Record.__annotations__)
+    _check_fields("record", record, sorted(Record.__required_keys__))
     _check_fields("provenance", record["provenance"], PROVENANCE)
     _check_choice("task", record["task"], TASKS)
     _check_choice("data", record["data"], DATA)
     parse_condition(record["condition"])
-    for name in ("corpus", "protocol", "system"):
+    for name in ("corpus", "protocol", "system", *({"beside"} & set(record))):
         if not isinstance(record[name], str) or not record[name]:
             raise ValueError(f"Bad {name} {record[name]!r}, expected a name")
     if record["folds"] < 1 or len(record["per_fold"]) not in (0, record["folds"]):
@@ -189,7 +199,7 @@ def _check_rates(metrics: Mapping[str, Any]) -> None:
 
 
 def _identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(record[field] for field in IDENTITY)
+    return tuple(record.get(field) for field in IDENTITY)
 
 
 # --- Files ---------------------------------------------------------------------------------------
@@ -198,8 +208,8 @@ def _identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
 def write_records(path: str | os.PathLike[str], records: Iterable[Record]) -> Path:
     """Put records into a results file, atomically.
 
-    A record of the same task, corpus, protocol, system, judge, data and condition is replaced where
-    it stands; others are kept, new ones follow.
+    A record of the same task, corpus, protocol, system, judge, data and condition, beside the same
+    system, is replaced where it stands; others are kept, new ones follow.
 
     Raises:
         ValueError: A record is not valid (nothing is written then).

@@ -53,6 +53,8 @@ RECORDINGS = "recordings"
 PANEL = "mean"
 PANEL_TITLES = ("gain, WA", "gain, UA", "target heard")
 GAINS = ("gain_WA", "gain_UA")
+# Of the target, paired with the class shift of the same run.
+OVER_SHIFT, OVER_SHIFT_TITLE = "over_shift", "over the class shift"
 # What a change should leave as it was; rates are shown in percent.
 KEPT_TITLES = {
     "speaker_WA": "speaker",
@@ -275,12 +277,13 @@ def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
     """Table of what judges hear in enhanced speech, in percent: a row per corpus, method and aim.
 
     Each judge of emotion has its WA with the 95 % interval; all together the gain over the original
-    and how often they hear the emotion aimed at; then what was kept, as far as it was measured.
+    and how often they hear the emotion aimed at, and, where that was compared, how many points more
+    often than in what the class shift makes; then what was kept, as far as it was measured.
     """
-    rows: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    rows: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
     for record in records:
         if record["task"] in ("clarity", "preservation"):
-            key = (record["corpus"], record["system"], record["data"])
+            key = (record["corpus"], *_measured_system(record), record["data"])
             rows.setdefault(key, []).append(record)
     own = [record for row in rows.values() for record in row]
     heard = {record["judge"] for record in own if record["task"] == "clarity"}
@@ -289,17 +292,19 @@ def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
         name for record in own if record["task"] == "preservation" for name in record["metrics"]
     }
     kept = [name for name in KEPT_TITLES if name in measured]
+    compared = any(OVER_SHIFT in record["metrics"] for record in own)
     titles = [f"emotion, {judge}" for judge in judges]
-    titles += [*PANEL_TITLES, *(KEPT_TITLES[name] for name in kept)]
+    titles += [*PANEL_TITLES, *([OVER_SHIFT_TITLE] if compared else [])]
+    titles += [KEPT_TITLES[name] for name in kept]
     lines = [
-        _enhancement_row(*rows[key], judges=judges, kept=kept)
+        _enhancement_row(*rows[key], judges=judges, kept=kept, compared=compared)
         for key in sorted(rows, key=_row_order)
     ]
     return _table(["corpus", "method", "sound"], titles, lines)
 
 
 def _enhancement_row(
-    *records: Mapping[str, Any], judges: Sequence[str], kept: Sequence[str]
+    *records: Mapping[str, Any], judges: Sequence[str], kept: Sequence[str], compared: bool
 ) -> str:
     heard = {r["judge"]: r["metrics"] for r in records if r["task"] == "clarity"}
     measured: Mapping[str, Any] = next(
@@ -314,6 +319,7 @@ def _enhancement_row(
         *(_judged(heard.get(judge, {})) for judge in judges),
         *("" if data == "original" else _format_gain(panel, name) for name in GAINS),
         format_rate(panel, "target_WA"),
+        *([_format_gain(panel.get(OVER_SHIFT, {}), "gain")] if compared else []),
         *(_format_kept(measured, name) for name in kept),
     ]
     return _join(cells)
@@ -332,15 +338,15 @@ def _format_kept(metrics: Mapping[str, Any], name: str) -> str:
 def clarity_folds_table(records: Iterable[Mapping[str, Any]]) -> str:
     """Table of what all judges of emotion together hear of every fold, WA in percent."""
     panels = [r for r in records if r["task"] == "clarity" and r["judge"] == PANEL]
-    rows: dict[tuple[str, str, int], dict[str, str]] = {}
+    rows: dict[tuple[str, str, str, int], dict[str, str]] = {}
     for record in panels:
         for index, fold in enumerate(record["per_fold"]):
-            row = rows.setdefault((record["corpus"], record["system"], index), {})
+            row = rows.setdefault((record["corpus"], *_measured_system(record), index), {})
             row[record["data"]] = f"{100 * fold['WA']:.1f}"
     data = [name for name in DATA_TITLES if any(name in row for row in rows.values())]
     lines = [
         _join([CORPUS_TITLES.get(corpus, corpus), system, str(index), *_in_order(row, data)])
-        for (corpus, system, index), row in rows.items()
+        for (corpus, system, _, index), row in rows.items()
     ]
     titles = ["fold", *(DATA_TITLES[name] for name in data)]
     return _table(["corpus", "method"], titles, lines)
@@ -391,18 +397,23 @@ def speed_table(records: Iterable[Mapping[str, Any]]) -> str:
     return _table(["system", "form"], ["MB", "ms a recording", "times as fast"], lines)
 
 
-def _row_order(key: tuple[str, str, str]) -> tuple[int, str, int, str]:
-    corpora, (corpus, system, data) = list(CORPUS_TITLES), key
+def _row_order(key: tuple[str, str, str, str]) -> tuple[int, str, int, str, str]:
+    corpora, (corpus, system, beside, data) = list(CORPUS_TITLES), key
     place = corpora.index(corpus) if corpus in corpora else len(corpora)
-    return place, corpus, list(DATA_TITLES).index(data), system
+    return place, corpus, list(DATA_TITLES).index(data), system, beside
+
+
+def _measured_system(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Who changed the speech, and beside whom: a control is another one in each comparison."""
+    return record["system"], record.get("beside", "")
 
 
 def _of_controls(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [record for record in records if record["system"] != ENHANCER]
+    return [record for record in records if ENHANCER not in _measured_system(record)]
 
 
 def _of_enhancer(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [record for record in records if record["system"] == ENHANCER]
+    return [record for record in records if ENHANCER in _measured_system(record)]
 
 
 TABLES: dict[str, Callable[[Sequence[Any]], str]] = {

@@ -52,7 +52,12 @@ def shift_records(config: DiffusionConfig) -> list[Record]:
     if config.protocol != EVERYBODY or config.card_records is None:
         return []
     records = read_records(config.card_records)
-    return [r for r in records if r["system"] == CLASS_SHIFT and r["corpus"] in config.corpora]
+    # Those beside an enhancer are of its folds, where other corpora trained as well.
+    return [
+        r
+        for r in records
+        if r["system"] == CLASS_SHIFT and "beside" not in r and r["corpus"] in config.corpora
+    ]
 
 
 def config_summary(config: DiffusionConfig) -> dict[str, Any]:

@@ -32,6 +32,23 @@ def test_gain_is_that_of_each_recording_over_itself():
     assert clarity.panel_clarity(one, one)["gain_WA_ci95"] == [0, 0]
 
 
+def test_a_method_is_compared_with_another_by_how_often_their_target_is_heard():
+    """Whatever the speaker's own emotion: these recordings are converted from fear."""
+    columns = {"speaker": "AABB", "emotion": ["fear"] * 4, "aimed": ["anger", "sadness"] * 2}
+    heard = {name: np.array(["fear"] * 4) for name in ("opensmile-svm", "emotion-tdnn")}
+    before = table(**columns, **heard)
+    # One judge hears three of four targets, the other none.
+    after = table(**columns, **heard | {"opensmile-svm": np.array(["anger", "sadness"] * 2)})
+    after["opensmile-svm"][3] = "fear"
+    found = clarity.target_gain(before, after)
+    assert found["gain"] == pytest.approx(3 / 8)
+    low, high = found["gain_ci95"]
+    assert low < found["gain"] < high
+    # What is lost one way is gained the other.
+    assert clarity.target_gain(after, before)["gain"] == pytest.approx(-3 / 8)
+    assert clarity.target_gain(after, after) == {"gain": 0, "gain_ci95": [0, 0]}
+
+
 def test_recordings_that_share_an_enhancer_count_as_one_witness():
     """Two folds of many speakers each: what differs is the fold."""
     generator = np.random.default_rng(0)

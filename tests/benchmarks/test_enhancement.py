@@ -1,3 +1,4 @@
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -6,16 +7,20 @@ import numpy as np
 import pytest
 
 from benchmarks import enhancement
+from benchmarks.enhancement import CONDITIONS, ORIGINAL, Condition
 from benchmarks.judges import Lesson, train_mel_judge, wave_features
 from benchmarks.mel_judge import JudgeConfig
 from benchmarks.opensmile_svm import opensmile_svm
 from benchmarks.panel import load_clips, load_fold, some_clips, wrong_emotions
 from datasets_scripts import EMOTIONS
-from evaluation import enhancement_table
-from evaluation.tables import PANEL, render_table
+from evaluation import enhancement_table, provenance, read_records, write_records
+from evaluation.tables import CLASS_SHIFT, ENHANCER, PANEL, render_table
+from training.state import write_json
 
 # The third needs the weights of Whisper.
 HEARD = ("opensmile-svm", "emotion-tdnn")
+# Resemblyzer and the weights of Whisper need not be here.
+pytestmark = pytest.mark.filterwarnings("ignore:Left out")
 
 
 @pytest.fixture(scope="module")
@@ -51,64 +56,103 @@ def contents(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def by_condition(records, judge=PANEL):
+    return {(r["system"], r["data"]): r["metrics"] for r in records if r["judge"] == judge}
+
+
+def report_of(arguments, condition):
+    file = Path(value_of(arguments, "--work")) / "fold_0" / f"{condition.name}.json"
+    return json.loads(file.read_text())
+
+
 def test_all_conditions_are_judged_and_shown(measured):
     records = measured[1]
-    clarity = {(r["data"], r["judge"]) for r in records if r["task"] == "clarity"}
+    clarity = {(r["system"], r["data"], r["judge"]) for r in records if r["task"] == "clarity"}
     judges = (*HEARD, PANEL)
-    assert clarity == {(c, j) for c in enhancement.CONDITIONS for j in judges}
-    table = enhancement_table(records)
-    assert table.count("\n") == 1 + len(enhancement.CONDITIONS)
-    assert "told a wrong emotion" in table
-    assert (
-        render_table("clarity_folds", records)
-        .splitlines()[2]
-        .startswith("| Toy emotions | emotion-enhancer | 0 |")
-    )
+    assert clarity == {(c.system, c.data, j) for c in CONDITIONS for j in judges}
+    table = render_table("enhancement", records)
+    assert table == enhancement_table(records)
+    assert table.count("\n") == 1 + len(CONDITIONS)
+    assert "| emotion-enhancer | told a wrong emotion |" in table
+    assert "| class-shift | told another emotion |" in table
+    folds = render_table("clarity_folds", records).splitlines()[2:]
+    assert [line.split(" | ")[:2] for line in folds] == [
+        ["| Toy emotions", system] for system in dict.fromkeys(c.system for c in CONDITIONS)
+    ]
 
 
-def test_recordings_are_untouched_and_networks_of_noise_are_not(measured):
-    """Judges know recordings that nobody touched; random networks harm whatever they touch."""
-    by_data = {(r["data"], r["task"], r["judge"]): r["metrics"] for r in measured[1]}
-    original = by_data["original", "preservation", None]
-    assert original["mel_distance_db"] == 0
-    assert by_data["original", "clarity", "opensmile-svm"]["WA"] > 0.5
-    for data in ("enhanced", "wrong_emotion", "autoencoder_only"):
-        changed = by_data[data, "preservation", None]
-        assert changed["mel_distance_db"] > 0.1
-    assert by_data["vocoder_only", "preservation", None]["mel_distance_db"] < 0.5
+def test_judges_know_recordings_and_not_what_networks_of_noise_make(measured):
+    found = by_condition(measured[1], "opensmile-svm")
+    original = found[ORIGINAL.system, "original"]["WA"]
+    assert original > 0.5
+    # These hold nothing but what the networks make.
+    for data in ("autoencoder_only", "generated"):
+        assert found[ENHANCER, data]["WA"] < original
 
 
-def test_a_matched_level_is_that_of_the_recording(measured):
-    by_data = {r["data"]: r["metrics"] for r in measured[1] if r["task"] == "preservation"}
-    unmatched, matched = (by_data[d]["level_difference_db"] for d in ("enhanced", "level_matched"))
-    assert matched < 1e-3 < unmatched
-    assert by_data["level_matched"]["mel_distance_db"] > 0.1
-    silence = np.zeros(100, np.float32)
-    assert (enhancement.match_level(silence, silence + 1) == 0).all()
+def test_the_diffusion_is_compared_with_the_shift_on_the_same_recordings(measured):
+    found = by_condition(measured[1])
+    for data in ("converted", "enhanced"):
+        ours, theirs = (
+            report_of(measured[0], Condition(system, data))["clips"]
+            for system in (ENHANCER, CLASS_SHIFT)
+        )
+        assert ours["row"] == theirs["row"]
+        assert ours["aimed"] == theirs["aimed"]
+        over = found[ENHANCER, data]["over_shift"]
+        difference = found[ENHANCER, data]["target_WA"] - found[CLASS_SHIFT, data]["target_WA"]
+        assert over["gain"] == pytest.approx(difference)
+        assert over["gain_ci95"][0] <= over["gain"] <= over["gain_ci95"][1]
+    assert {key for key, metrics in found.items() if "over_shift" in metrics} == {
+        (ENHANCER, "converted"),
+        (ENHANCER, "enhanced"),
+    }
 
 
-def test_judges_of_emotion_never_heard_the_speakers(measured, run):
-    """The judge of speakers has to know them, but not the recordings that it is asked about."""
+def test_controls_of_the_run_are_not_those_that_are_measured_alone(measured, tmp_path):
+    """Both benchmarks measure a class shift on the same corpora; all results are read at once."""
+    controls = [r for r in measured[1] if r["system"] != ENHANCER]
+    assert {r["beside"] for r in controls} == {ENHANCER}
+    assert all("beside" not in r for r in measured[1] if r["system"] == ENHANCER)
+    alone = [{k: v for k, v in r.items() if k != "beside"} for r in controls]
+    write_records(tmp_path / "class_shift.json", alone)
+    write_records(tmp_path / "enhancement.json", measured[1])
+    together = read_records(tmp_path)
+    assert len(together) == len(alone) + len(measured[1])
+    assert render_table("enhancement", together) == render_table("enhancement", measured[1])
+    assert render_table("controls", together) == render_table("controls", alone)
+
+
+def test_the_sound_is_measured_beside_that_of_the_recordings(measured):
+    kept = by_condition([r for r in measured[1] if r["task"] == "preservation"], None)
+    assert set(kept) == {(s, d) for s in (ENHANCER, CLASS_SHIFT) for d in ("enhanced", "converted")}
+    for metrics in kept.values():
+        # Tempo moves, with whoever moves it.
+        assert metrics["length"] != pytest.approx(1, abs=1e-3)
+    before = {metrics["ovrl_mos_original"] for metrics in kept.values()}
+    assert len(before) == 1
+    assert not before & {metrics["ovrl_mos"] for metrics in kept.values()}
+
+
+def test_judges_never_heard_the_speakers(measured, run):
     work = Path(value_of(measured[0], "--work")) / "fold_0"
     fold = load_fold(str(run), work.parent)
     columns = fold.corpora.dataset.select_columns(["file", "speaker"])[:]
     speaker_of = dict(zip(columns["file"], columns["speaker"], strict=True))
-    known = {
-        place.split("/")[0]: json.loads((work / "judges" / place / "learned.json").read_text())
-        for place in ("emotion-tdnn/seed_0", "sentence-tdnn", "speaker-tdnn")
-    }
-    known = {name: lesson["recordings"] for name, lesson in known.items()}
-    train = {columns["file"][row] for row in fold.corpora.fold.train}
-    tested = {speaker_of[columns["file"][row]] for row in fold.corpora.fold.test}
-    for name in ("emotion-tdnn", "sentence-tdnn"):
-        heard = {file for _, file, _ in known[name]}
-        assert heard == train
-        assert not tested & {speaker_of[file] for file in heard}
-    heard = {file for _, file, _ in known["speaker-tdnn"]}
-    assert {speaker_of[file] for file in heard} == set(columns["speaker"])
-    clips = json.loads((work / "original.json").read_text())["clips"]
-    asked = zip(clips["row"], clips["asked_speaker"], strict=True)
-    assert not heard & {columns["file"][row] for row, is_asked in asked if is_asked}
+    learned = json.loads((work / "judges" / "emotion-tdnn" / "seed_0" / "learned.json").read_text())
+    heard = {file for _, file, _ in learned["recordings"]}
+    assert heard == {columns["file"][row] for row in fold.corpora.fold.train}
+    asked = report_of(measured[0], ORIGINAL)["clips"]["file"]
+    assert not {speaker_of[file] for file in asked} & {speaker_of[file] for file in heard}
+
+
+def test_votes_stand_beside_the_records(measured):
+    folder = Path(value_of(measured[0], "--output")).parent
+    record = next(r for r in measured[1] if r["system"] == CLASS_SHIFT)
+    lines = (folder / record["predictions"]).read_text().splitlines()
+    # Eight recordings enhanced, eight converted.
+    assert len(lines) == 1 + 2 * 8
+    assert {line.split(",")[0] for line in lines[1:]} == {"converted", "enhanced"}
 
 
 def test_judges_are_trained_again_for_another_seed_and_not_for_the_same(run, tmp_path):
@@ -147,9 +191,9 @@ def test_a_limit_holds_for_each_corpus(run, tmp_path):
 
 
 def test_wrong_emotions_are_wrong(measured):
-    work = Path(value_of(measured[0], "--work")) / "fold_0"
-    clips = json.loads((work / "wrong_emotion.json").read_text())["clips"]
-    assert all(a != e for a, e in zip(clips["aimed"], clips["emotion"], strict=True))
+    for data in ("wrong_emotion", "converted"):
+        clips = report_of(measured[0], Condition(ENHANCER, data))["clips"]
+        assert all(a != e for a, e in zip(clips["aimed"], clips["emotion"], strict=True))
     assert set(wrong_emotions(EMOTIONS * 10, seed=0)) == set(EMOTIONS)
 
 
@@ -157,9 +201,9 @@ def test_a_stopped_measurement_goes_on(stopped, measured):
     """What was measured before stays as it is; the rest follows."""
     _, before = stopped
     after = contents(Path(value_of(measured[0], "--work")))
-    reports = {Path("fold_0", f"{condition}.json") for condition in enhancement.CONDITIONS}
+    reports = {Path("fold_0", f"{condition.name}.json") for condition in CONDITIONS}
     done = reports & set(before)
-    assert Path("fold_0/original.json") in done
+    assert Path("fold_0", f"{ORIGINAL.name}.json") in done
     assert done < reports <= set(after)
     for name, content in before.items():
         assert after[name] == content, name
@@ -168,7 +212,7 @@ def test_a_stopped_measurement_goes_on(stopped, measured):
 def test_collecting_again_leaves_the_provenance_of_the_measurement(measured):
     arguments, records = measured
     work = Path(value_of(arguments, "--work")) / "fold_0"
-    report = work / "enhanced.json"
+    report = work / f"{Condition(ENHANCER, 'enhanced').name}.json"
     content = json.loads(report.read_text())
     before = report.read_bytes()
     content["provenance"] |= {"commit": "0123456789", "date": "2001-01-01T00:00:00+00:00"}
@@ -178,7 +222,7 @@ def test_collecting_again_leaves_the_provenance_of_the_measurement(measured):
     again = json.loads(Path(value_of(arguments, "--output")).read_text())
     assert [r["metrics"] for r in again] == [r["metrics"] for r in records]
     for record in again:
-        of_then = record["data"] == "enhanced"
+        of_then = (record["system"], record["data"]) == (ENHANCER, "enhanced")
         assert (record["provenance"]["commit"] == "0123456789") == of_then
         assert record["provenance"]["date"].startswith("2001") == of_then
     with pytest.raises(ValueError, match=r"measured with other \['limit', 'seed'\]"):
@@ -192,7 +236,7 @@ def test_nothing_to_collect(run, tmp_path):
 
 def test_the_card_of_the_model_says_what_judges_heard(measured, run):
     card = (run / "model" / "README.md").read_text()
-    assert enhancement_table(measured[1]) in card
+    assert render_table("enhancement", measured[1]) in card
     assert "No judge has heard this model yet" not in card
     assert "Validation loss of the denoiser: 0.2500" in card
 
@@ -209,6 +253,42 @@ def test_settings_are_tried_on_those_who_validate(measured, run, tmp_path):
     clips = json.loads((work / "fold_0" / "trade_off_0.6_2.json").read_text())["clips"]
     validation = load_fold(str(run), work).corpora.fold.validation
     assert set(clips["row"]) < set(validation)
+    # What is tried is conversion: the recordings themselves do not hold what is aimed at.
+    assert all(a != e for a, e in zip(clips["aimed"], clips["emotion"], strict=True))
+
+
+def test_the_default_is_heard_best_of_those_that_keep_the_voice(tmp_path):
+    """Of four recordings so many are heard as the target, at such a likeness to the speaker."""
+    heard = {
+        (0.0, 1.0): (0, 0.8),
+        (0.6, 2.0): (1, 0.79),
+        (0.8, 2.0): (2, 0.73),
+        (1.0, 2.0): (4, 0.7),
+    }
+    for (strength, scale), (targets, likeness) in heard.items():
+        clips = {
+            "corpus": ["toy"] * 4,
+            "aimed": ["anger"] * 4,
+            "emotion": ["fear"] * 4,
+            "opensmile-svm": ["anger"] * targets + ["fear"] * (4 - targets),
+        }
+        kept = {"speaker_similarity": likeness, "speaker_similarity_original": 0.8}
+        report = {"fold": "0", "preservation": {"toy": kept}, "clips": clips}
+        report["provenance"] = provenance(seed=0, seconds=1.0)
+        write_json(tmp_path / "fold" / f"trade_off_{strength:g}_{scale:g}.json", report)
+    options = argparse.Namespace(
+        strengths=[0.6, 0.8, 1.0],
+        # Nobody has measured the second one yet.
+        guidance_scales=[2.0, 3.0],
+        output=tmp_path / "enhancement.json",
+        plots=tmp_path / "plots",
+    )
+    enhancement.write_trade_off([tmp_path / "fold"], options)
+    found = json.loads((tmp_path / "curves" / "enhancement_trade_off.json").read_text())
+    assert found["source"]["emotion"] == 0
+    assert [p["emotion"] for p in found["points"]] == [0.25, 0.5, 1.0]
+    assert [p["preservation"] for p in found["points"]] == pytest.approx([0.9875, 0.9125, 0.875])
+    assert [p["strength"] for p in found["points"] if p.get("chosen")] == [0.8]
 
 
 def test_measurements_of_other_settings_are_not_mixed(measured):

@@ -3,8 +3,19 @@ import re
 import pytest
 from huggingface_hub import ModelCard
 
-from evaluation import make_record, model_card, provenance, recognition_metrics
+from datasets_scripts import EVERYBODY
+from evaluation import (
+    enhancement_table,
+    enhancer_card,
+    make_record,
+    model_card,
+    provenance,
+    recognition_metrics,
+    write_records,
+)
 from evaluation.cards import weights_license
+from training.config import DiffusionConfig
+from training.enhancer_card import write_enhancer_card
 
 
 def record(**changes):
@@ -159,3 +170,55 @@ def test_card_refuses_scores_of_other_systems():
         card(records=[record(), record(system="svm")])
     with pytest.raises(ValueError, match="Bad corpora"):
         card(corpora=[])
+
+
+def heard(**changes):
+    """What all judges together hear in speech that an enhancer converted."""
+    metrics = {"WA": 0.2, "target_WA": 0.5}
+    metrics["over_shift"] = {"gain": 0.1, "gain_ci95": [0.05, 0.15]}
+    fields = {"task": "clarity", "system": "emotion-enhancer", "judge": "mean", "data": "converted"}
+    return record(**(fields | {"metrics": metrics} | changes))
+
+
+def card_of_enhancer(**changes):
+    arguments = {
+        "model_name": "someone/emotion-enhancer",
+        "corpora": ["emodb"],
+        "history": [{"stage": "denoiser", "validation_loss": 0.25}],
+        "config_summary": {"seed": 0},
+    }
+    return enhancer_card(**(arguments | changes))
+
+
+def test_the_card_of_an_enhancer_shows_it_beside_the_shift_of_its_run():
+    records = [heard(), heard(system="class-shift", metrics={"WA": 0.2}, beside="emotion-enhancer")]
+    text = card_of_enhancer(records=records).text
+    results = text.split("## Results")[1].split("## Training")[0]
+    assert enhancement_table(records) in results
+    assert "+10.0 [+5.0, +15.0]" in results
+    assert "people whom neither they nor the model had heard" in results
+    unheard = card_of_enhancer().text
+    assert "No judge has heard this model yet." in unheard
+    assert not re.search(r"\d", unheard.split("## Results")[1].split("## Training")[0])
+
+
+def test_an_enhancer_that_everybody_trained_shows_the_shift_that_was_measured_alone(tmp_path):
+    """The shift of a run was fitted on all corpora of the run; this one is fitted on each alone."""
+    alone = heard(system="class-shift", metrics={"WA": 0.2, "target_WA": 0.52})
+    others = [heard(), heard(system="class-shift", beside="emotion-enhancer")]
+    others += [heard(system="class-shift", corpus="ravdess"), heard(system="band-filter")]
+    write_records(tmp_path / "results" / "class_shift.json", [alone, *others])
+    config = DiffusionConfig(
+        corpora={"emodb": None}, protocol=EVERYBODY, card_records=str(tmp_path / "results")
+    )
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    write_enhancer_card(tmp_path / "run" / "model", config, [])
+    text = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert enhancement_table([alone]) in text
+    assert "Everybody in the corpora trained this model" in text
+
+
+def test_usage_of_an_enhancer_names_the_model_and_compiles():
+    snippet = re.search(r"```python\n(.*?)```", card_of_enhancer().text, re.DOTALL)[1]
+    compile(snippet, "snippet", "exec")
+    assert '"someone/emotion-enhancer", trust_remote_code=True' in snippet

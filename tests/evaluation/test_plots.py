@@ -19,6 +19,7 @@ from evaluation import (
     plot_per_emotion,
     plot_pitch,
     plot_reliability,
+    plot_trade_off,
     recognition_metrics,
 )
 from evaluation.plots import EMOTION_COLORS
@@ -217,3 +218,31 @@ def test_a_melody_is_drawn_where_it_is(tmp_path):
     assert min(columns_low.min(), columns_high.min()) > 0.35 * pixels[0].shape[1]
     with pytest.raises(ValueError, match="Bad sounds"):
         plot_pitch({}, tmp_path / "empty.png")
+
+
+def test_what_conversion_costs_is_drawn_with_what_was_chosen(tmp_path):
+    """Pictures with other settings chosen differ at the two of them, left and right."""
+
+    def points(chosen):
+        kept = {0.6: 0.98, 0.8: 0.93, 1.0: 0.8}
+        return [
+            {
+                "guidance_scale": 3.0,
+                "strength": strength,
+                "emotion": strength / 2,
+                "preservation": share,
+                **({"chosen": True} if strength == chosen else {}),
+            }
+            for strength, share in kept.items()
+        ]
+
+    first, second = (
+        pixels(plot_trade_off(points(chosen), tmp_path / f"{chosen}.png", 0.1)).astype(int)
+        for chosen in (0.6, 1.0)
+    )
+    rows, columns = np.nonzero(np.abs(first - second).sum(axis=2) > 60)
+    left, right = columns < 0.5 * first.shape[1], columns > 0.5 * first.shape[1]
+    # Little of the voice is left where the target is heard most.
+    assert rows[left].mean() < rows[right].mean() - 50
+    with pytest.raises(ValueError, match="Bad points"):
+        plot_trade_off([], tmp_path / "none.png")

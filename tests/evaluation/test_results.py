@@ -50,6 +50,7 @@ def record(ua=0.8, **changes):
         ({"condition": None}, "Bad condition None"),
         ({"predictions": "/home/a/b.csv"}, "Bad predictions '/home/a/b.csv'.* beside"),
         ({"predictions": "../b.csv"}, "Bad predictions '../b.csv'"),
+        ({"beside": ""}, "Bad beside ''"),
     ],
 )
 def test_a_bad_record_is_refused(changes, message):
@@ -68,6 +69,18 @@ def test_records_are_replaced_by_identity_and_others_kept(tmp_path):
     assert records[4]["corpus"] == "ravdess"
     assert len(records) == 5
     assert [file.name for file in path.parent.iterdir()] == ["emodb.json"]
+
+
+def test_a_control_of_a_comparison_is_none_that_was_measured_alone(tmp_path):
+    write_records(tmp_path / "alone.json", [record(ua=0.8)])
+    beside = record(ua=0.7, beside="enhancer")
+    write_records(tmp_path / "beside.json", [beside, record(ua=0.6, beside="another")])
+    assert [r["metrics"]["UA"] for r in read_records(tmp_path)] == [0.8, 0.7, 0.6]
+    write_records(tmp_path / "beside.json", [record(ua=0.9, beside="enhancer")])
+    assert [r["metrics"]["UA"] for r in read_records(tmp_path)] == [0.8, 0.9, 0.6]
+    write_records(tmp_path / "twice.json", [beside])
+    with pytest.raises(ValueError, match=r"found twice.*'twice\.json'"):
+        read_records(tmp_path)
 
 
 def test_a_bad_record_leaves_the_file_as_it_was(tmp_path):

@@ -7,6 +7,7 @@ from evaluation.tables import (
     folds_table,
     markdown_table,
     paper_records,
+    render_table,
     robustness_table,
     speed_table,
 )
@@ -145,6 +146,51 @@ def test_speech_of_several_enhancers_is_not_thrown_together():
         ["first", "told the emotion"],
         ["second", "told the emotion"],
     ]
+
+
+def heard(wa, over_shift=None, **changes):
+    """What all judges together hear in converted speech."""
+    metrics = {"WA": wa, "target_WA": wa, **({"over_shift": over_shift} if over_shift else {})}
+    fields = {"task": "clarity", "judge": "mean", "data": "converted", "metrics": metrics}
+    return record(**(fields | {"folds": 1, "per_fold": [{"WA": wa}]} | changes))
+
+
+def test_an_enhancer_is_shown_with_its_controls_and_apart_from_those_measured_alone():
+    records = [
+        heard(0.1, system="recordings", data="original"),
+        heard(0.2, system="class-shift"),
+        heard(0.3, system="recordings", data="original", beside="emotion-enhancer"),
+        heard(0.4, system="class-shift", beside="emotion-enhancer"),
+        heard(0.5, system="emotion-enhancer"),
+    ]
+
+    def shown(name, column):
+        cells = [line.strip("| ").split(" | ") for line in rows(render_table(name, records))]
+        return [(row[1], row[column]) for row in cells]
+
+    own = [("recordings", "30.0"), ("class-shift", "40.0"), ("emotion-enhancer", "50.0")]
+    alone = [("recordings", "10.0"), ("class-shift", "20.0")]
+    assert shown("enhancement", -1) == own
+    assert shown("controls", -1) == alone
+    for name, wanted in (("clarity_folds", own), ("control_folds", alone)):
+        table = rows(render_table(name, records))
+        cells = [[cell for cell in line.strip("| ").split(" | ") if cell] for line in table]
+        assert [(row[1], row[-1].split()[-1]) for row in cells] == wanted
+    # Whoever asks for all of them is not given one for the other.
+    assert len(rows(enhancement_table(records))) == len(records)
+
+
+def test_what_an_enhancer_has_over_the_class_shift_has_a_column_where_it_was_measured():
+    shift, ours = (heard(0.4, system=name) for name in ("class-shift", "emotion-enhancer"))
+    title = "| over the class shift |"
+    assert title not in enhancement_table([shift, ours])
+    compared = heard(0.5, {"gain": 0.102, "gain_ci95": [-0.013, 0.217]}, system="emotion-enhancer")
+    table = enhancement_table([shift, compared])
+    assert title in table.splitlines()[0]
+    of_shift, of_ours = rows(table)
+    assert of_shift.endswith("| 40.0 |  |")
+    assert of_ours.endswith("| 50.0 | +10.2 [-1.3, +21.7] |")
+    assert of_shift.count("|") == of_ours.count("|") == table.splitlines()[0].count("|")
 
 
 def test_speed_is_told_of_every_form_that_was_measured():
