@@ -38,13 +38,14 @@ from tqdm.auto import tqdm
 from datasets_scripts import EMOTIONS
 from evaluation import (
     Record,
-    plot_enhancement,
+    plot_pitch,
     plot_trade_off,
     provenance,
     write_records,
 )
 from evaluation.quality import QualityMeter
 from evaluation.tables import CLASS_SHIFT, ENHANCER, OVER_SHIFT, PANEL, RECORDINGS
+from modeling import extract_prosody
 from pipelines import ENHANCEMENT_SETTINGS, add_enhancement_arguments
 from training.config import DiffusionConfig, from_dict
 from training.enhancer_card import write_enhancer_card
@@ -65,7 +66,6 @@ from .fold_quality import quality_meter
 from .judges import EMOTION_JUDGES, log_mels
 from .panel import (
     Clips,
-    Fold,
     Panel,
     load_fold,
     runs_parser,
@@ -106,6 +106,11 @@ CONDITIONS = (
 )
 # What models of others are asked about voice, words and sound of: that takes the most time.
 PRESERVED = ("enhanced", "converted")
+PICTURED = {
+    "recorded": ORIGINAL,
+    "clearer, by the shift": Condition(CLASS_SHIFT, "enhanced"),
+    "converted to {}, by diffusion": Condition(ENHANCER, "converted"),
+}
 # What of the original's likeness to its speaker a default has to keep.
 KEPT = 0.9
 SAMPLED = ENHANCEMENT_SETTINGS
@@ -191,9 +196,24 @@ class Bench:
         for condition in CONDITIONS:
             report = self.fold.folder / f"{condition.name}.json"
             if not report.exists():
-                waves = self.listen(condition, settings, report)
-                if condition.data in PRESERVED:
-                    draw_examples(self.fold, self.clips, waves, condition, self.options.plots)
+                self.listen(condition, settings, report)
+        self.draw(settings)
+
+    def draw(self, settings: Settings) -> None:
+        """The first recording of each emotion of each corpus, made clearer, and converted."""
+        extractor = self.fold.feature_extractor
+        for corpus in dict.fromkeys(self.clips.corpora):
+            own = self.clips.take([i for i, c in enumerate(self.clips.corpora) if c == corpus])
+            firsts = own.take([own.emotions.index(e) for e in EMOTIONS if e in own.emotions])
+            sounds: dict[str, list[Any]] = {emotion: [] for emotion in firsts.emotions}
+            for title, condition in PICTURED.items():
+                waves, aimed = self.make(condition, settings, firsts)
+                for source, target, wave in zip(firsts.emotions, aimed, waves, strict=True):
+                    (mel,) = log_mels(extractor, [wave])
+                    f0 = extract_prosody(wave, extractor.sampling_rate, extractor.hop_length).f0
+                    sounds[source].append((title.format(target), mel, f0))
+            path = self.options.plots / f"enhancement_{corpus}_{self.fold.name}.png"
+            plot_pitch(sounds, path, extractor.sampling_rate, extractor.hop_length)
 
     def try_settings(self) -> None:
         """Judge conversion with several strengths and guidance scales."""
@@ -204,21 +224,22 @@ class Bench:
                 settings = settings_of(self.options, strength=strength, guidance_scale=scale)
                 self.listen(Condition(ENHANCER, "converted"), settings, report)
 
-    def listen(self, condition: Condition, settings: Settings, report: Path) -> list[np.ndarray]:
+    def listen(self, condition: Condition, settings: Settings, report: Path) -> None:
         """Make a condition, have it judged and write down what was heard, and how."""
         started = time.monotonic()
-        waves, aimed = self.make(condition, settings)
+        waves, aimed = self.make(condition, settings, self.clips)
         heard = self.panel.hear(self.clips, waves, aimed)
         kept = self.preserved(waves) if condition.data in PRESERVED else {}
         content = describe(self.fold, self.clips, aimed, heard, kept)
         seconds = time.monotonic() - started
         content["provenance"] = provenance(settings.seed, seconds, self.options.command)
         write_json(report, content)
-        return waves
 
-    def make(self, condition: Condition, settings: Settings) -> tuple[list[np.ndarray], list[str]]:
-        """Waveforms of a condition, and the emotion that each was aimed at."""
-        clips, aimed = self.clips, list(self.clips.emotions)
+    def make(
+        self, condition: Condition, settings: Settings, clips: Clips
+    ) -> tuple[list[np.ndarray], list[str]]:
+        """Waveforms of a condition of some clips, and the emotion that each was aimed at."""
+        aimed = list(clips.emotions)
         if condition == ORIGINAL:
             return clips.waves, aimed
         if condition.data in ("wrong_emotion", "converted"):
@@ -274,21 +295,6 @@ class Bench:
             metrics = self._meters[corpus].measure(moved).metrics
             kept[corpus] = {**metrics, "length": float(np.mean(lengths))}
         return kept
-
-
-def draw_examples(
-    fold: Fold, clips: Clips, waves: Sequence[np.ndarray], condition: Condition, plots: Path
-) -> None:
-    """The first recording of each emotion of each corpus, before and after."""
-    for corpus in dict.fromkeys(clips.corpora):
-        pairs = {}
-        for emotion in EMOTIONS:
-            for i, (c, e) in enumerate(zip(clips.corpora, clips.emotions, strict=True)):
-                if (c, e) == (corpus, emotion) and emotion not in pairs:
-                    before, after = log_mels(fold.feature_extractor, [clips.waves[i], waves[i]])
-                    pairs[emotion] = (before, after)
-        if pairs:
-            plot_enhancement(pairs, plots / f"{condition.name}_{corpus}_{fold.name}.png")
 
 
 def settings_of(options: argparse.Namespace, **changed: Any) -> Settings:
