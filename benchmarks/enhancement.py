@@ -99,10 +99,10 @@ CONDITIONS = (
     Condition(CLASS_SHIFT, "converted"),
     Condition(ENHANCER, "enhanced"),
     Condition(CLASS_SHIFT, "enhanced"),
-    Condition(ENHANCER, "wrong_emotion"),
+    Condition(ENHANCER, "generated"),
     Condition(ENHANCER, "unconditional"),
     Condition(ENHANCER, "autoencoder_only"),
-    Condition(ENHANCER, "generated"),
+    Condition(ENHANCER, "wrong_emotion"),
 )
 # What models of others are asked about voice, words and sound of: that takes the most time.
 PRESERVED = ("enhanced", "converted")
