@@ -266,12 +266,13 @@ def build_run(config: DiffusionConfig, accelerator: Accelerator) -> DiffusionRun
     with accelerator.main_process_first():
         corpora = load_corpora(config)
         features = MelFeatures(corpora.dataset, extractor, config.denoiser.crop_seconds)
-        rows = [*corpora.six_emotions_train_rows, *corpora.fold.validation]
-        prosodies = load_prosodies(corpora.dataset, rows, extractor)
     vae = build_vae(config)
+    # Better refused now than after all that takes long.
     check_lengths(corpora, features, latent_stride(vae))
-    # Better refused now than after the autoencoder's stage.
     check_batch_size(config, corpora.six_emotions_train_rows)
+    rows = [*corpora.six_emotions_train_rows, *corpora.fold.validation]
+    with accelerator.main_process_first():
+        prosodies = load_prosodies(corpora.dataset, rows, extractor)
     scheduler = DDPMScheduler(clip_sample=False, **config.scheduler)
     return DiffusionRun(
         config=config,
@@ -397,9 +398,11 @@ def losses_of(run: DiffusionRun, batch: Batch) -> torch.Tensor:
 
 
 def wanted_prediction(scheduler: DDPMScheduler, batch: Batch) -> torch.Tensor:
-    """The noise or the velocity, as the scheduler's prediction type says."""
+    """The noise, the rows or the velocity, as the scheduler's prediction type says."""
     if scheduler.config.prediction_type == "epsilon":
         return batch["noise"]
+    if scheduler.config.prediction_type == "sample":
+        return batch["latents"]
     return scheduler.get_velocity(batch["latents"], batch["noise"], batch["timestep"])
 
 
@@ -434,11 +437,13 @@ def write_samples(run: DiffusionRun) -> None:
     pipe.scheduler = sampler(run)
     row = run.corpora.fold.validation[0]
     audio, source = run.corpora.dataset[row]["audio"], EMOTIONS[target(run, row)]
+    corpus = run.corpora.dataset[row]["corpus"]
     made = pipe(
         [audio] * len(EMOTIONS),
         emotion=EMOTIONS,
         source_emotion=source,
-        corpus=run.corpora.dataset[row]["corpus"],
+        # A corpus that the classifier has not heard is sound of unknown origin, as in training.
+        corpus=corpus if corpus in pipe.feature_extractor.corpus_statistics else None,
         method="diffusion",
         num_noises=1,
         generator=torch.Generator().manual_seed(run.config.seed),

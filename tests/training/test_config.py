@@ -1,9 +1,17 @@
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from training.config import AugmentationConfig, ClassifierConfig, StageConfig, load_config
+from training.config import (
+    AugmentationConfig,
+    ClassifierConfig,
+    DiffusionConfig,
+    StageConfig,
+    load_config,
+)
+from training.ranges import check_ranges
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 BASE = {
@@ -93,6 +101,34 @@ def test_shipped_settings_load():
     toy = load_config(ClassifierConfig, [CONFIGS / "classifier.yaml", CONFIGS / "toy.yaml"])
     assert set(toy.corpora) == {"toy_emotions"}
     assert toy.balance == base.balance
+
+
+def test_shipped_settings_of_the_enhancer_load():
+    base = load_config(DiffusionConfig, [CONFIGS / "diffusion.yaml"])
+    assert set(base.corpora) == {"emodb", "ravdess"}
+    check_ranges(base)
+    names = ("diffusion.yaml", "toy_diffusion.yaml")
+    toy = load_config(DiffusionConfig, [CONFIGS / name for name in names])
+    assert set(toy.corpora) == {"toy_emotions"}
+    assert toy.scheduler == base.scheduler
+    check_ranges(toy)
+
+
+SHARES = [
+    field.name
+    for field in fields(DiffusionConfig)
+    if field.name.endswith(("_dropout", "_probability"))
+]
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_every_share_of_the_enhancer_is_one(name):
+    config = DiffusionConfig(corpora={"toy_emotions": {}})
+    for value in (0.0, 1.0):
+        check_ranges(replace(config, **{name: value}))
+    for value in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=rf"Bad {name} {value}, expected 0 to 1"):
+            check_ranges(replace(config, **{name: value}))
 
 
 @pytest.mark.parametrize(

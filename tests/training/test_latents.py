@@ -6,26 +6,43 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from toy_enhancer import LATENT_CHANNELS, STRIDE, make_extractor, make_vae
+from toy_enhancer import LATENT_CHANNELS, STRIDE, make_denoiser, make_extractor, make_vae
 
-from datasets_scripts import EMOTIONS
-from pipelines.emotion_enhancement import content_envelope, fold_frames
+from datasets_scripts import EMOTIONS, Fold
+from modeling import EmotionDenoiser
+from modeling.modeling_emotion_denoiser import CLARITY_UNSAID, CLEAR, UNCLEAR
+from modeling.voice_rows import PITCH_UNIT, TEMPO_UNIT, mean_log_f0
 from training.config import AugmentationConfig, DiffusionConfig, DiffusionStageConfig
-from training.data import load_corpora
+from training.data import Corpora, load_corpora
 from training.features import MelFeatures
 from training.latents import (
-    NO_EMOTION,
     AutoencoderExamples,
     DenoiserExamples,
     bucket_loader,
+    clarities,
     collate,
-    encode_moments,
+    encode_recordings,
     validation_batches,
+    voices_of,
 )
+from training.pairs import Pairs, align_pairs
+from training.prosodies import load_prosodies
 from training.sampling import Crop
 
-VECTOR_DIM, TIMESTEPS = 6, 1000
+TIMESTEPS, ROWS = 1000, LATENT_CHANNELS * 20 + 2
 STAGE = DiffusionStageConfig(crop_seconds=0.5)
+NO_EMOTION = len(EMOTIONS)
+# The denoiser below knows another corpus first.
+NO_CORPUS, TOY = 2, 1
+# Neither dropped nor its own target.
+PLAIN = {
+    "emotion_dropout": 0.0,
+    "source_emotion_dropout": 0.0,
+    "corpus_dropout": 0.0,
+    "clarity_dropout": 0.0,
+    "source_dropout": 0.0,
+    "identity_probability": 0.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +51,12 @@ def config(toy_spec):
         corpora={"toy_emotions": toy_spec},
         batch_size=6,
         emotion_dropout=0.25,
-        vector_dropout=0.5,
+        source_emotion_dropout=0.35,
+        corpus_dropout=0.15,
+        clarity_dropout=0.45,
+        source_dropout=0.2,
+        identity_probability=0.1,
         style_self_probability=0.1,
-        content_warp=0.15,
     )
 
 
@@ -54,27 +74,43 @@ def features(corpora):
 
 
 @pytest.fixture(scope="module")
-def vectors(corpora):
-    return torch.randn(len(corpora.targets), VECTOR_DIM)
-
-
-@pytest.fixture(scope="module")
-def moments(corpora, features):
+def prosodies(corpora):
     rows = (*corpora.fold.train, *corpora.fold.validation)
-    return dict(encode_moments(make_vae(), features, rows))
+    return load_prosodies(corpora.dataset, rows, make_extractor())
 
 
 @pytest.fixture(scope="module")
-def examples(config, corpora, features, vectors, moments):
+def voices(features, prosodies):
+    return voices_of(make_vae(), features, prosodies, list(prosodies))
+
+
+@pytest.fixture(scope="module")
+def pairs(corpora, features):
+    """Of those who train, and of those who validate."""
+    return {
+        training: align_pairs(corpora, features.log_mels, rows, STRIDE)
+        for training, rows in ((True, corpora.fold.train), (False, corpora.fold.validation))
+    }
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    settings = {n: v for n, v in make_denoiser().config.items() if not n.startswith("_")}
+    return EmotionDenoiser(**settings | {"corpora": ["emodb", "toy_emotions"]})
+
+
+@pytest.fixture(scope="module")
+def examples(config, corpora, features, voices, pairs, denoiser):
     """Examples of those who train, or of those who validate, under changed settings."""
 
-    def make(training=True, **settings):
-        rows = corpora.fold.train if training else corpora.fold.validation
+    def make(training=True, rows=None, paired=None, **settings):
+        rows = rows or (corpora.fold.train if training else corpora.fold.validation)
         return DenoiserExamples(
             features,
             corpora,
-            {row: moments[row] for row in rows},
-            vectors,
+            replace(voices, rows={row: voices.rows[row] for row in rows}),
+            paired or pairs[training],
+            denoiser,
             replace(config, **settings),
             STRIDE,
             TIMESTEPS,
@@ -129,12 +165,9 @@ class TestStyle:
         sources = [source_of(made[Crop(row, 16, seed)]["style"]) for seed in range(60)]
         assert set(corpora.targets[sources]) == set(range(len(EMOTIONS)))
 
-    def test_somebody_with_one_recording_is_his_own_style(
-        self, config, corpora, features, vectors, moments, source_of
-    ):
+    def test_somebody_with_one_recording_is_his_own_style(self, examples, corpora, source_of):
         row = corpora.fold.train[0]
-        arguments = (config, STRIDE, TIMESTEPS)
-        alone = DenoiserExamples(features, corpora, {row: moments[row]}, vectors, *arguments)
+        alone = examples(rows=[row], paired=Pairs({}, {row: {}}))
         for seed in range(5):
             assert source_of(alone[Crop(row, 16, seed)]["style"]) == row
 
@@ -150,78 +183,139 @@ class TestStyle:
         torch.testing.assert_close(batch["style"][..., 0], batch["style_mask"])
 
 
+class TestVoices:
+    def test_hold_scaled_latents_and_a_melody_about_zero(
+        self, corpora, features, voices, prosodies
+    ):
+        vae = make_vae()
+        for row, latents in encode_recordings(vae, features, corpora.fold.train[:3]):
+            rows, prosody = torch.from_numpy(voices.rows[row]), prosodies[row]
+            assert rows.shape == (ROWS, len(features.log_mels[row]) // STRIDE)
+            scaled = latents.flatten(0, 1) * vae.config.scaling_factor
+            torch.testing.assert_close(rows[:-2], scaled)
+            frames = rows.shape[1] * STRIDE
+            heard = prosody.log_f0[:frames].reshape(-1, STRIDE).mean(axis=1)
+            ours = (rows[-2] + voices.pitch[row]) * PITCH_UNIT
+            np.testing.assert_allclose(ours, heard, atol=1e-4)
+            assert voices.pitch[row] * PITCH_UNIT == pytest.approx(mean_log_f0(prosody))
+            assert (rows[-1] == 0).all()
+
+
 class TestExamples:
     def test_depend_on_their_seed_alone(self, examples, corpora):
         made, row = examples(), corpora.fold.train[3]
         first, again, other = (made[Crop(row, 16, seed)] for seed in (5, 5, 6))
         for name, value in first.items():
-            torch.testing.assert_close(value, again[name], equal_nan=True)
+            torch.testing.assert_close(value, again[name])
         assert not torch.equal(first["noise"], other["noise"])
         assert not torch.equal(first["latents"], other["latents"])
 
-    def test_content_belongs_to_the_latents(self, examples, corpora, features, moments):
-        """Both are cut at the same frame."""
-        made = examples(content_warp=0.0)
-        row = corpora.fold.train[0]
-        moments = moments[row].chunk(2)
-        log_mel = features.log_mels[row]
-        log_mel = torch.from_numpy(log_mel[: len(log_mel) // STRIDE * STRIDE])
-        content = fold_frames(content_envelope(log_mel), STRIDE)
-        assert content.shape[1:] == moments[0].shape[1:]
-        starts = set()
+    def test_target_says_the_same_words_with_the_emotion_aimed_at(
+        self, examples, corpora, features, voices, pairs, prosodies
+    ):
+        made, (row, *_) = examples(**PLAIN), corpora.fold.train
+        columns = corpora.dataset.select_columns(["speaker", "sentence"])[:]
+        whole = len(features.log_mels[row]) // STRIDE * STRIDE
+        seen = set()
+        for seed in range(20):
+            example = made[Crop(row, whole, seed)]
+            emotion = int(example["target"])
+            (target,) = (
+                other
+                for other in corpora.fold.train
+                if corpora.targets[other] == emotion
+                and all(values[other] == values[row] for values in columns.values())
+            )
+            seen.add(emotion)
+            torch.testing.assert_close(example["source"], torch.from_numpy(voices.rows[row]))
+            path = pairs[True].alignments[row, target]
+            inner = slice(2, -2)
+            # Where in the target they are; a latent is that of the nearest or between two.
+            places = np.arange(voices.rows[target].shape[1])
+            for own, theirs in zip(example["latents"][:-2], voices.rows[target], strict=False):
+                expected = np.interp(path.positions, places, theirs)
+                np.testing.assert_allclose(own, expected, atol=1e-4)
+            # Its pitch in relation to the source, and its tempo.
+            pitch = example["latents"][-2] * PITCH_UNIT + mean_log_f0(prosodies[row])
+            middles = path.positions * STRIDE + (STRIDE - 1) / 2
+            heard = np.interp(
+                middles, np.arange(len(prosodies[target].log_f0)), prosodies[target].log_f0
+            )
+            assert np.abs(pitch.numpy() - heard)[inner].mean() < 0.02
+            np.testing.assert_allclose(
+                example["latents"][-1] * TEMPO_UNIT, path.log_tempo, atol=1e-5
+            )
+        # Nobody says it twice in one emotion here.
+        assert seen == set(range(len(EMOTIONS))) - {int(corpora.targets[row])}
+
+    def test_source_and_target_are_cut_at_the_same_place(self, examples, corpora, voices):
+        made, row = examples(**PLAIN | {"identity_probability": 1.0}), corpora.fold.train[0]
+        whole, starts = torch.from_numpy(voices.rows[row]), set()
         for seed in range(10):
             example = made[Crop(row, 16, seed)]
+            assert torch.equal(example["latents"], example["source"])
             (start,) = (
                 s
-                for s in range(content.shape[-1] - 3)
-                if torch.allclose(content[..., s : s + 4], example["content"], atol=1e-5)
+                for s in range(whole.shape[1] - 3)
+                if torch.equal(whole[:, s : s + 4], example["source"])
             )
-            mean, deviation = (moment[..., start : start + 4] for moment in moments)
-            error = (example["latents"] - mean) / deviation
-            assert error.abs().max() < 6
             starts.add(start)
         assert len(starts) > 3
 
-    def test_formants_of_the_content_are_moved_in_training_only(self, examples, corpora):
-        row, validated = corpora.fold.train[0], corpora.fold.validation[0]
-        still, moved = (examples(content_warp=warp) for warp in (0.0, 0.15))
-        crops = [Crop(row, 16, seed) for seed in range(5)]
-        for crop in crops:
-            change = (still[crop]["content"] - moved[crop]["content"]).abs().max()
-            assert change > 0.05
-        still, moved = (examples(training=False, content_warp=warp) for warp in (0.0, 0.15))
-        crop = Crop(validated, 16, 0)
-        torch.testing.assert_close(still[crop]["content"], moved[crop]["content"])
-
-    def test_emotion_and_vector_are_dropped_as_often_as_asked(self, examples, corpora, vectors):
+    def test_what_is_said_is_dropped_as_often_as_asked(self, examples, corpora):
         made, row = examples(), corpora.fold.train[0]
-        drawn = [made[Crop(row, 16, seed)] for seed in range(300)]
-        dropped = [int(example["emotion"]) == NO_EMOTION for example in drawn]
-        heard = [bool(example["vector"].isfinite().all()) for example in drawn]
-        assert np.mean(dropped) == pytest.approx(0.25, abs=0.08)
-        assert np.mean(heard) == pytest.approx(0.75 * 0.5, abs=0.08)
-        for example, no_emotion, heard_it in zip(drawn, dropped, heard, strict=True):
-            # What the recogniser heard would give away the emotion.
-            assert not (no_emotion and heard_it)
-            if not no_emotion:
-                assert int(example["emotion"]) == corpora.targets[row]
-            if heard_it:
-                torch.testing.assert_close(example["vector"], vectors[row])
+        drawn = collate([made[Crop(row, 16, seed)] for seed in range(400)])
+        aim, carried = (drawn[name] == NO_EMOTION for name in ("target", "carried"))
+        unsaid = drawn["clarity"] == CLARITY_UNSAID
+        beside = drawn["source"].abs().sum(dim=(1, 2)) == 0
+        for dropped, share in (
+            (aim, 0.25),
+            (carried, 0.35),
+            (drawn["corpus"] == NO_CORPUS, 0.15),
+            # Nothing is clear where no emotion is said.
+            (unsaid, 1 - 0.75 * 0.55),
+            (beside, 0.2),
+        ):
+            assert dropped.float().mean().item() == pytest.approx(share, abs=0.07)
+        assert unsaid[aim].all()
+        assert (drawn["carried"][~carried] == int(corpora.targets[row])).all()
+        assert set(drawn["corpus"].tolist()) == {TOY, NO_CORPUS}
+        # Each by itself: knowing one says nothing of another.
+        assert carried[aim].float().mean().item() == pytest.approx(0.35, abs=0.15)
 
-    def test_no_emotion_is_dropped_from_all_emotions_alike(self, examples, corpora):
-        """What guidance and the anchor subtract: the mixture of the six, and nothing else."""
+    def test_a_recording_is_its_own_target_as_often_as_asked(self, examples, corpora):
+        made, row = examples(**PLAIN | {"identity_probability": 0.3}), corpora.fold.train[0]
+        drawn = [made[Crop(row, 16, seed)] for seed in range(200)]
+        same = [torch.equal(example["latents"], example["source"]) for example in drawn]
+        assert np.mean(same) == pytest.approx(0.3, abs=0.1)
+        emotions = [int(example["target"]) for example in drawn]
+        assert same == [emotion == corpora.targets[row] for emotion in emotions]
+
+    def test_who_has_no_pair_speaks_from_a_style_half_of_the_time(self, examples, corpora, voices):
+        """Its source would be all that there is to say."""
+        row, other = corpora.fold.train[:2]
+        made = examples(rows=[row, other], paired=Pairs({}, {row: {}, other: {}}), **PLAIN)
+        drawn = [made[Crop(row, 16, seed)] for seed in range(200)]
+        dropped = [not example["source"].any() for example in drawn]
+        assert np.mean(dropped) == pytest.approx(0.5, abs=0.1)
+        for example, alone in zip(drawn, dropped, strict=True):
+            assert int(example["target"]) == corpora.targets[row]
+            assert alone or torch.equal(example["latents"], example["source"])
+
+    def test_unsaid_is_dropped_from_all_emotions_alike(self, examples, corpora):
+        """What guidance subtracts: the mixture of the six, and nothing else."""
         made = examples()
         shares = []
         for emotion in range(len(EMOTIONS)):
             rows = [row for row in corpora.fold.train if corpora.targets[row] == emotion]
             drawn = [made[Crop(row, 16, seed)] for row in rows for seed in range(60)]
-            shares.append(np.mean([int(example["emotion"]) == NO_EMOTION for example in drawn]))
+            shares.append(np.mean([int(example["target"]) == NO_EMOTION for example in drawn]))
         assert shares == pytest.approx([0.25] * len(EMOTIONS), abs=0.1)
 
     def test_other_emotions_than_the_six_are_refused(
-        self, config, corpora, features, vectors, moments
+        self, config, corpora, features, voices, pairs, denoiser
     ):
-        """They have no label, and would count as "no emotion" without being dropped."""
+        """They have no label, and would count as "unsaid" without being dropped."""
         row = corpora.fold.train[0]
         labels = [*EMOTIONS, "boredom"]
         targets = corpora.targets.tolist()
@@ -231,8 +325,9 @@ class TestExamples:
         )
         others = replace(corpora, dataset=dataset, labels=labels)
         assert others.six_emotions_train_rows == list(corpora.fold.train[1:])
-        with pytest.raises(ValueError, match=r"Bad moments of \['boredom'\], expected emotions"):
-            DenoiserExamples(features, others, moments, vectors, config, STRIDE, TIMESTEPS)
+        arguments = (voices, pairs[True], denoiser, config, STRIDE, TIMESTEPS)
+        with pytest.raises(ValueError, match=r"Bad voices of \['boredom'\], expected emotions"):
+            DenoiserExamples(features, others, *arguments)
 
     def test_timesteps_of_training_cover_the_schedule(self, examples, corpora):
         made, row = examples(), corpora.fold.train[0]
@@ -256,12 +351,16 @@ class TestValidation:
         for (rows, one), (again, other) in zip(batches(), batches(), strict=True):
             assert rows == again
             for name, value in one.items():
-                torch.testing.assert_close(value, other[name], equal_nan=True)
+                torch.testing.assert_close(value, other[name])
 
-    def test_nothing_is_dropped(self, batches, corpora, vectors):
+    def test_nothing_is_dropped_and_nobody_is_his_own_target(self, batches, corpora):
         for rows, batch in batches():
-            assert batch["emotion"].tolist() == corpora.targets[rows].tolist()
-            torch.testing.assert_close(batch["vector"], vectors[rows])
+            assert batch["carried"].tolist() == corpora.targets[rows].tolist()
+            assert (batch["target"] < NO_EMOTION).all()
+            assert (batch["target"] != batch["carried"]).all()
+            assert (batch["corpus"] == TOY).all()
+            assert (batch["clarity"] != CLARITY_UNSAID).all()
+            assert (batch["source"].abs().sum(dim=(1, 2)) > 0).all()
 
     def test_timesteps_cover_the_quarters_alike(self, batches):
         counts = np.zeros(4)
@@ -284,8 +383,8 @@ class TestLoader:
         assert len(batches) == len(corpora.fold.train) // config.batch_size
         for batch in batches:
             length = batch["latents"].shape[-1]
-            assert batch["latents"].shape == (6, LATENT_CHANNELS, 20, length)
-            assert batch["content"].shape == (6, STRIDE, 20, length)
+            for name in ("latents", "noise", "source"):
+                assert batch[name].shape == (6, ROWS, length)
             assert 0 < length * STRIDE <= 0.5 * 87
 
     def test_batch_larger_than_the_data(self, examples, config, corpora, features):
@@ -298,7 +397,7 @@ class TestLoader:
         examples, collate = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
         for crops, batch in zip(loader.batch_sampler, loader, strict=True):
             for name, value in collate([examples[crop] for crop in crops]).items():
-                torch.testing.assert_close(value, batch[name], equal_nan=True, rtol=0, atol=0)
+                torch.testing.assert_close(value, batch[name], rtol=0, atol=0)
 
 
 def test_autoencoder_hears_other_levels_but_the_same_for_a_seed(config, corpora, features):
@@ -325,55 +424,29 @@ def test_autoencoder_validates_on_recordings_as_they_are(config, corpora, featur
     assert any(torch.equal(whole[s : s + len(example)], example) for s in starts)
 
 
-class TestContent:
-    """The envelope that the denoiser is told: words, and nothing of the emotion's loudness."""
+def said(corpus="toy", emotion="anger", intensity=None, agreement=None):
+    return {"corpus": corpus, "emotion": emotion, "intensity": intensity, "agreement": agreement}
 
-    @pytest.fixture
-    def log_mel(self, features, corpora):
-        return torch.from_numpy(features.log_mels[corpora.fold.train[0]])
 
-    def test_level_and_colour_do_not_matter(self, log_mel):
-        envelope = content_envelope(log_mel)
-        louder = log_mel + np.log(2)
-        torch.testing.assert_close(content_envelope(louder), envelope, atol=1e-3, rtol=1e-3)
-        brighter = log_mel + torch.linspace(-1, 1, 80)
-        torch.testing.assert_close(content_envelope(brighter), envelope, atol=1e-3, rtol=1e-3)
-
-    def test_liveliness_does_not_matter(self, log_mel):
-        """Except in bands that hardly move, which are left quiet."""
-        mean = log_mel.mean(dim=0)
-        one, other = (content_envelope(mean + by * (log_mel - mean)) for by in (1.0, 1.5))
-        moving = one.std(dim=0) > 0.99
-        assert moving.sum() >= 10
-        torch.testing.assert_close(one[:, moving], other[:, moving], atol=1e-3, rtol=1e-3)
-
-    def test_follows_the_words(self, features, corpora):
-        """Renditions of a sentence are more alike than sentences of one voice and emotion."""
-        columns = corpora.dataset.select_columns(["speaker", "sentence"])[:]
-        train = [row for row in corpora.fold.train if columns["speaker"][row] == "05"]
-
-        def profile(row):
-            envelope = content_envelope(torch.from_numpy(features.log_mels[row]))
-            stretched = torch.nn.functional.interpolate(envelope.T[None], 64, mode="linear")
-            return stretched.flatten()
-
-        profiles = {row: profile(row) for row in train}
-        same, other = [], []
-        for one in train:
-            for two in train:
-                if one < two:
-                    alike = torch.corrcoef(torch.stack([profiles[one], profiles[two]]))[0, 1]
-                    equal = columns["sentence"][one] == columns["sentence"][two]
-                    (same if equal else other).append(float(alike))
-        assert np.mean(same) > np.mean(other) + 0.2
-
-    def test_silence_is_silent(self):
-        silence = torch.full((50, 80), -11.5)
-        assert content_envelope(silence).abs().max() < 1e-3
-
-    def test_folding_keeps_every_frame_and_band(self):
-        envelope = torch.arange(24 * 20.0).reshape(24, 20)
-        folded = fold_frames(envelope, STRIDE)
-        assert folded.shape == (STRIDE, 20, 6)
-        for frame in (0, 1, 5, 23):
-            torch.testing.assert_close(folded[frame % 4, :, frame // 4], envelope[frame])
+@pytest.mark.parametrize(
+    ("row", "clarity"),
+    [
+        (said(), CLARITY_UNSAID),
+        (said(agreement=0.95), CLEAR),
+        (said(agreement=0.8), UNCLEAR),
+        (said(intensity="strong"), CLEAR),
+        (said("ravdess", intensity="normal"), UNCLEAR),
+        # Nothing of it is stronger.
+        (said("ravdess", "neutral", intensity="normal"), CLEAR),
+        (said("other", intensity="normal"), CLEAR),
+        # Listeners know better than what was asked for.
+        (said(intensity="strong", agreement=0.5), UNCLEAR),
+        (said("ravdess", intensity="normal", agreement=1.0), CLEAR),
+    ],
+)
+def test_clarity_is_what_the_corpus_knows(row, clarity):
+    strong = said("ravdess", intensity="strong")
+    labels = datasets.ClassLabel(names=list(EMOTIONS))
+    dataset = datasets.Dataset.from_list([row, strong]).cast_column("emotion", labels)
+    fold = Fold("everybody", "toy", 0, "everybody", (0, 1), (), ())
+    assert clarities(Corpora(dataset, list(EMOTIONS), fold)) == [clarity, CLEAR]

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from datasets import ClassLabel, Dataset
 
 from modeling import EmotionShift, Prosody
-from training.shift import BAND_FILTERS, Voices, fit_band_filter, fit_class_shift
+from training.shift import BAND_FILTERS, Voices, fit_band_filter, fit_class_shift, load_voices
 
 EMOTIONS = ("neutral", "anger", "sadness")
 PITCH = {"neutral": 0.0, "anger": 0.3, "sadness": -0.2}
@@ -101,3 +102,28 @@ def test_recordings_without_a_voice_say_nothing_of_pitch():
     silent = fit_class_shift(replace(voices, prosodies=nobody), EMOTIONS)
     assert (silent.pitch == 0).all()
     assert float(silent.effect("duration", "sadness")) > 0.2
+
+
+def test_voices_are_those_of_the_rows_that_are_asked_for():
+    """Prosodies of the others, who are tested, need not be there."""
+    generator = np.random.default_rng(0)
+    table = {
+        "audio": [b""] * 4,
+        "corpus": ["toy", "toy", "emodb", "emodb"],
+        "emotion": ["neutral", "anger", "sadness", "anger"],
+        "speaker": ["1", "2", "1", "2"],
+        "sentence": ["a", "a", "a", "b"],
+    }
+    labels = ClassLabel(names=list(EMOTIONS))
+    dataset = Dataset.from_dict(table).cast_column("emotion", labels)
+    made = [voice(emotion, i, i, generator) for i, emotion in enumerate(table["emotion"])]
+    log_mels = [log_mel.numpy() for log_mel, _ in made]
+    voices = load_voices(dataset, [3, 0, 2], log_mels, {i: made[i][1] for i in (0, 2, 3)})
+    assert voices.emotions == ["anger", "neutral", "sadness"]
+    assert voices.corpora == ["emodb", "toy", "emodb"]
+    # Speakers and sentences of two corpora that go by one name are not the same.
+    assert voices.speakers == ["emodb 2", "toy 1", "emodb 1"]
+    assert voices.sentences == ["emodb b", "toy a", "emodb a"]
+    for log_mel, prosody, row in zip(voices.log_mels, voices.prosodies, (3, 0, 2), strict=True):
+        torch.testing.assert_close(log_mel, made[row][0])
+        assert prosody is made[row][1]
