@@ -1,10 +1,14 @@
 """Size and latency of a classifier: the pipeline of PyTorch beside its ONNX files, on one thread.
 
-    python -m benchmarks.speed --model outputs/transformer_0/model --corpus emodb=path/to/emodb
+    python -m benchmarks.speed --model outputs/transformer_0/model --corpus emodb=path/to/emodb \\
+        --enhancer pretrained/enhancer
 
 Every recording is classified by each in turn, several times over. What counts is the processor's
 time, which on one thread is the latency of a machine that has nothing else to do; a recording's is
 the shortest of its rounds. The ratio is what can be compared between machines.
+
+With `--enhancer` the time of a conversion with the default settings is measured too, by diffusion
+and by the shift, in seconds for each second of the recording.
 """
 
 import argparse
@@ -22,12 +26,14 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 from datasets_scripts import load_corpus
 from evaluation import Record, make_record, provenance, write_records
-from pipelines import EmotionClassificationPipeline
+from evaluation.tables import ENHANCER
+from pipelines import EmotionClassificationPipeline, load_enhancer
 from pipelines.audio_inputs import read_recording
 from pipelines.export_onnx import export_onnx
 
 from .command_line import add_corpora
 
+ENHANCER_METHODS = ("diffusion", "shift")
 PIPELINE, ONNX, ONNX_HALF = "pipeline", "onnx", "onnx_half"
 # From samples `(samples,)` at the model's rate to probabilities in the order of its labels.
 Classify = Callable[[np.ndarray], np.ndarray]
@@ -52,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             waves = recordings(corpus, data_dir, options.limit, classifier)
             record = measure(classifier, files, waves, corpus, options, command)
             write_records(options.output, [record])
+            if options.enhancer:
+                rate = _rate(classifier)
+                write_records(options.output, [enhancer(waves, rate, corpus, options, command)])
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -62,6 +71,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", required=True, help="folder or Hub id of a classifier")
+    parser.add_argument("--enhancer", help="folder or Hub id of an enhancer, to be measured too")
     add_corpora(parser)
     parser.add_argument("--limit", type=int, default=24, help="recordings, evenly over the corpus")
     parser.add_argument("--rounds", type=int, default=5)
@@ -106,6 +116,37 @@ def measure(
         metrics={name: round(float(value), 7) for name, value in metrics.items()}
         | {"recordings": len(waves), "threads": 1},
         provenance=provenance(trained_on.get("seed", 0), time.monotonic() - started, command),
+    )
+
+
+def enhancer(
+    waves: Sequence[np.ndarray],
+    rate: int,
+    corpus: str,
+    options: argparse.Namespace,
+    command: Sequence[str],
+) -> Record:
+    """The record of an enhancer: what a conversion takes, once for each recording."""
+    started = time.monotonic()
+    pipe = load_enhancer(options.enhancer)
+    pipe.set_progress_bar_config(disable=True)
+    first, second = pipe.emotions[:2]
+    metrics: dict[str, Any] = {"recordings": len(waves), "threads": 1}
+    for method in ENHANCER_METHODS:
+        spent = []
+        # The first one is not counted: it allocates.
+        for wave in [waves[0], *waves]:
+            start = time.process_time()
+            pipe(wave, rate, emotion=first, source_emotion=second, method=method)
+            spent.append((time.process_time() - start) / (len(wave) / rate))
+        metrics[f"{method}_seconds_a_second"] = round(float(np.mean(spent[1:])), 4)
+    return make_record(
+        task="speed",
+        corpus=corpus,
+        protocol="unknown",
+        system=ENHANCER,
+        metrics=metrics,
+        provenance=provenance(0, time.monotonic() - started, command),
     )
 
 

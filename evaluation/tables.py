@@ -49,6 +49,7 @@ DATA_TITLES = {
 ENHANCER = "emotion-enhancer"
 CLASS_SHIFT = "class-shift"
 RECORDINGS = "recordings"
+SECONDS_A_SECOND = "_seconds_a_second"
 # The judges of emotion together.
 PANEL = "mean"
 PANEL_TITLES = ("gain, WA", "gain, UA", "target heard")
@@ -397,6 +398,18 @@ def speed_table(records: Iterable[Mapping[str, Any]]) -> str:
     return _table(["system", "form"], ["MB", "ms a recording", "times as fast"], lines)
 
 
+def enhancer_speed_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of what a conversion takes, in seconds of one thread for a second of the recording."""
+    lines = [
+        _join((record["system"], name.removesuffix(SECONDS_A_SECOND), f"{value:.2f}"))
+        for record in records
+        if record["task"] == "speed"
+        for name, value in record["metrics"].items()
+        if name.endswith(SECONDS_A_SECOND)
+    ]
+    return _table(["system", "method"], ["seconds a second"], lines)
+
+
 def _row_order(key: tuple[str, str, str, str]) -> tuple[int, str, int, str, str]:
     corpora, (corpus, system, beside, data) = list(CORPUS_TITLES), key
     place = corpora.index(corpus) if corpus in corpora else len(corpora)
@@ -427,6 +440,7 @@ TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
     "control_folds": lambda records: clarity_folds_table(_of_controls(records)),
     "style": style_table,
     "speed": speed_table,
+    "enhancer_speed": enhancer_speed_table,
 }
 
 
