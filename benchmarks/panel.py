@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import yaml
-from diffusers import DiffusionPipeline
 
 from datasets_scripts import EMOTIONS
 from modeling import EmotionFeatureExtractor
-from pipelines import EmotionEnhancementPipeline
+from pipelines import EmotionEnhancementPipeline, load_enhancer
 from pipelines.audio_inputs import read_recording
 from training.config import DiffusionConfig, from_dict
 from training.data import Corpora, load_corpora
@@ -110,9 +109,8 @@ def load_fold(run: str, work: Path) -> EnhancerFold:
     """An enhancer with the corpora that it was trained and is tested on."""
     settings = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))
     config = from_dict(DiffusionConfig, settings)
-    saved = DiffusionPipeline.from_pretrained(f"{run}/model", trust_remote_code=True)
-    # The networks of the run, in the pipeline of this checkout.
-    pipe = EmotionEnhancementPipeline(**saved.components)
+    # The networks of the run, in the classes of this checkout.
+    pipe = load_enhancer(f"{run}/model")
     pipe.set_progress_bar_config(disable=True)
     folder = work / Path(run).name
     folder.mkdir(parents=True, exist_ok=True)
