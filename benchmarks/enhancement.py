@@ -154,6 +154,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = runs_parser("benchmarks.enhancement", __doc__, "results/enhancement.json")
     parser.add_argument("--trade_off", action="store_true", help="try settings on validation")
+    wanted = list(dict.fromkeys(condition.data for condition in CONDITIONS))
+    parser.add_argument("--data", nargs="+", choices=wanted, default=wanted, help="only these")
     parser.add_argument("--collect_only", action="store_true", help="measure nothing")
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.6, 0.8, 1.0])
     parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 3.0, 4.5])
@@ -194,6 +196,8 @@ class Bench:
         """Make all conditions and note what the judges hear."""
         settings = settings_of(self.options)
         for condition in CONDITIONS:
+            if condition.data not in self.options.data:
+                continue
             report = self.fold.folder / f"{condition.name}.json"
             if not report.exists():
                 self.listen(condition, settings, report)

@@ -17,9 +17,9 @@ from .prosody import F0_RANGE, Prosody
 PROSODY_ROWS = 2
 # What counts as 1 in the rows of prosody, in natural logarithms: about its deviation.
 PITCH_UNIT, TEMPO_UNIT = 0.25, 0.4
-# A change is smoothed over so many frames and bands (deviations of Gaussians): what is finer is
-# chance, and grates.
-MEL_SMOOTHING, BAND_SMOOTHING, PITCH_SMOOTHING, TEMPO_SMOOTHING = 2.0, 2.0, 3.0, 6.0
+# A change is smoothed over so many frames and bands (deviations of Gaussians). What is finer than a
+# syllable in the spectrum makes words, and would make others of them.
+MEL_SMOOTHING, BAND_SMOOTHING, PITCH_SMOOTHING, TEMPO_SMOOTHING = 20.0, 2.0, 6.0, 15.0
 # What `psola` takes.
 FACTOR_RANGE = (0.5, 2.0)
 # Of the voice that `harmonics` makes: where its noise takes over, in Hz, and levels.
