@@ -176,9 +176,9 @@ class EmotionDenoiser(ModelMixin, ConfigMixin):
         return on_frames(split_rows(rows, self.config.latent_channels)[1], frames)
 
     @staticmethod
-    def smooth(change: torch.Tensor) -> Change:
+    def smooth(change: torch.Tensor, log_mel: torch.Tensor) -> Change:
         """What is to be done to a recording; see `voice_rows.smooth_change`."""
-        return smooth_change(change)
+        return smooth_change(change, log_mel)
 
     @staticmethod
     def voice(log_f0: np.ndarray, hop_length: int, sampling_rate: int) -> np.ndarray:

@@ -20,6 +20,9 @@ PITCH_UNIT, TEMPO_UNIT = 0.25, 0.4
 # A change is smoothed over so many frames and bands (deviations of Gaussians). What is finer than a
 # syllable in the spectrum makes words, and would make others of them.
 MEL_SMOOTHING, BAND_SMOOTHING, PITCH_SMOOTHING, TEMPO_SMOOTHING = 20.0, 2.0, 6.0, 15.0
+# Frames within so many nepers (35 dB) of the loudest one speak; the edge is soft.
+SPEECH_RANGE, SPEECH_EDGE, SMALLEST_WEIGHT = 4.0, 0.3, 1e-6
+PAUSE_SMOOTHING = 3.0
 # What `psola` takes.
 FACTOR_RANGE = (0.5, 2.0)
 # Of the voice that `harmonics` makes: where its noise takes over, in Hz, and levels.
@@ -78,23 +81,36 @@ def on_frames(prosody: torch.Tensor, frames: int) -> torch.Tensor:
     return F.interpolate(prosody, frames, mode="linear") * units[:, None]
 
 
-def smooth_change(change: torch.Tensor) -> Change:
+def smooth_change(change: torch.Tensor, log_mel: torch.Tensor) -> Change:
     """What is to be done to a recording.
+
+    Frames count by how much they speak: what is changed in a pause, where the latents say nothing,
+    is what is changed around it.
 
     Args:
         change: `(frames, n_mels + 2)`: of z-scored log-mels, log F0 and log tempo.
+        log_mel: Natural logarithms of the recording's mel magnitudes `(frames, n_mels)`.
     """
     values = change.float().cpu().numpy()
-    mels = gaussian_filter1d(values[:, :-PROSODY_ROWS], MEL_SMOOTHING, axis=0, mode="nearest")
+    level = log_mel.float().logsumexp(dim=1).cpu().numpy()
+    speaking = 1 / (1 + np.exp(np.minimum(level.max() - SPEECH_RANGE - level, 30.0) / SPEECH_EDGE))
+    mels = _smooth(values[:, :-PROSODY_ROWS], MEL_SMOOTHING, speaking)
     mels = gaussian_filter1d(mels, BAND_SMOOTHING, axis=1, mode="nearest")
+    # Hum and noise of a pause are never lifted.
+    mels = np.where(mels > 0, mels * gaussian_filter1d(speaking, PAUSE_SMOOTHING)[:, None], mels)
     pitch, tempo = (
-        np.clip(np.exp(gaussian_filter1d(contour, smoothing, mode="nearest")), *FACTOR_RANGE)
-        for contour, smoothing in (
-            (values[:, -2], PITCH_SMOOTHING),
-            (values[:, -1], TEMPO_SMOOTHING),
-        )
+        np.clip(np.exp(_smooth(values[:, [row]], smoothing, speaking)[:, 0]), *FACTOR_RANGE)
+        for row, smoothing in ((-2, PITCH_SMOOTHING), (-1, TEMPO_SMOOTHING))
     )
-    return Change(torch.from_numpy(mels), pitch, tempo)
+    return Change(torch.from_numpy(mels.astype(np.float32)), pitch, tempo)
+
+
+def _smooth(values: np.ndarray, smoothing: float, weights: np.ndarray) -> np.ndarray:
+    """Weighted means `(frames, size)` of values nearby."""
+    # Far from all speech there is still a mean, of whatever is there.
+    weights = np.maximum(weights, SMALLEST_WEIGHT)[:, None]
+    total = gaussian_filter1d(values * weights, smoothing, axis=0, mode="nearest", truncate=8)
+    return total / gaussian_filter1d(weights, smoothing, axis=0, mode="nearest", truncate=8)
 
 
 def harmonics(log_f0: np.ndarray, hop_length: int, sampling_rate: int) -> np.ndarray:

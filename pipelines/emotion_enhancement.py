@@ -492,41 +492,54 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         """Waveforms of recordings, each changed by its method."""
         denoised = [told for told in recordings if told.method == "diffusion"]
         prosodies = [self._listen(told.wave) for told in denoised] if sampling.strength else []
-        changes = iter(self._changes(denoised, prosodies, sampling) if prosodies else [])
-        own = iter(prosodies)
+        changes = self._changes(denoised, prosodies, sampling) if prosodies else []
+        # Without strength there are none, and recordings stay as they are.
+        moves = iter(zip(changes, prosodies, strict=True))
         audios = []
         for told in recordings:
-            wave = told.wave.numpy()
-            log_mel = self.feature_extractor.denormalize(told.features, told.corpus)
             if told.method == "shift":
-                factors = self.shift.factors(told.emotion, told.carried, told.corpus)
-                scaled = tuple(sampling.intensity * factor for factor in factors)
-                sound = self.shift.move(
-                    wave, log_mel, self.vocoder, told.emotion, told.carried, told.corpus, scaled
-                )
-            elif not prosodies:
-                sound = wave
+                sound = self._shifted(told, sampling.intensity)
+            elif prosodies:
+                sound = self._moved(told, *next(moves), vocoder, hifigan)
             else:
-                change, prosody = next(changes), next(own)
-                log_mel = self.feature_extractor.denormalize(
-                    told.features + change.features, told.corpus
-                )
-                moves = {}
-                if vocoder == "psola":
-                    moves = {**change._asdict(), "prosody": prosody}
-                    moves.pop("features")
-                sound = self.vocoder(
-                    log_mel,
-                    told.wave,
-                    method=vocoder,
-                    hifigan=hifigan,
-                    generator=told.generator,
-                    **moves,
-                )
-                sound = _at_level(sound.cpu().numpy(), wave)
+                sound = told.wave.numpy()
             # At the level that it had a peak may exceed full scale, where a file would clip it.
             audios.append(sound / max(np.abs(sound).max(initial=0), 1.0))
         return audios
+
+    def _shifted(self, told: _Recording, intensity: float) -> np.ndarray:
+        """A recording moved by the mean effects of emotions, at its level."""
+        factors = self.shift.factors(told.emotion, told.carried, told.corpus)
+        return self.shift.move(
+            told.wave.numpy(),
+            self.feature_extractor.denormalize(told.features, told.corpus),
+            self.vocoder,
+            told.emotion,
+            told.carried,
+            told.corpus,
+            tuple(intensity * factor for factor in factors),
+        )
+
+    def _moved(
+        self, told: _Recording, change: Any, prosody: Any, vocoder: str, hifigan: Any
+    ) -> np.ndarray:
+        """A recording changed as denoising changed it, at its level."""
+        contours: dict[str, Any] = {}
+        if vocoder == "psola":
+            contours = {
+                "pitch_factor": change.pitch_factor,
+                "tempo_factor": change.tempo_factor,
+                "prosody": prosody,
+            }
+        sound = self.vocoder(
+            self.feature_extractor.denormalize(told.features + change.features, told.corpus),
+            told.wave,
+            method=vocoder,
+            hifigan=hifigan,
+            generator=told.generator,
+            **contours,
+        )
+        return _at_level(sound.cpu().numpy(), told.wave.numpy())
 
     def _output(
         self, recordings: Sequence[_Recording], audios: list[np.ndarray], output_type: str
@@ -564,7 +577,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         for group in batches(windows, self._frames(BATCH_SECONDS)):
             for window, change in zip(group, self._change(group, sampling), strict=True):
                 joined.add(window, change)
-        return map(self.denoiser.smooth, joined.joined())
+        for told, change in zip(recordings, joined.joined(), strict=True):
+            log_mel = self.feature_extractor.denormalize(told.features, told.corpus)
+            yield self.denoiser.smooth(change, log_mel)
 
     def _change(self, windows: Sequence[Window], sampling: Sampling) -> torch.Tensor:
         """Log-mels, log F0 and log tempo after denoising less before, `(batch, frames, n + 2)`."""
