@@ -108,8 +108,8 @@ CONDITIONS = (
 PRESERVED = ("enhanced", "converted")
 PICTURED = {
     "recorded": ORIGINAL,
-    "clearer, by the shift": Condition(CLASS_SHIFT, "enhanced"),
-    "converted to {}, by diffusion": Condition(ENHANCER, "converted"),
+    "clearer (shift)": Condition(CLASS_SHIFT, "enhanced"),
+    "converted to {}": Condition(ENHANCER, "converted"),
 }
 # What of the original's likeness to its speaker a default has to keep.
 KEPT = 0.9
