@@ -107,11 +107,11 @@ ENHANCER_TEMPLATE = """\
 # {name}
 
 Makes the emotion in recorded speech clearer, or another one, and keeps the words. Pitch, tempo and
-spectrum of the recording's own waveform are moved (PSOLA). For another emotion, latent diffusion
-says how far (`method="diffusion"`): it sees latents of the recording's mel-spectrogram, its melody
-and its tempo, and has learned from pairs of recordings, aligned in time, in which one person says
-one sentence with two emotions. For the emotion that a recording carries already, it is the mean
-effect of that emotion (`method="shift"`), where the model holds one. {origin}
+spectrum of the recording's own waveform are moved (PSOLA): by the mean effect of an emotion where
+the model holds it (`method="shift"`, the default then), or by latent diffusion
+(`method="diffusion"`), which sees latents of the recording's mel-spectrogram, its melody and its
+tempo, and has learned from pairs of recordings, aligned in time, in which one person says one
+sentence with two emotions. {origin}
 
 ```python
 from diffusers import DiffusionPipeline

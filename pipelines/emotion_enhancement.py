@@ -216,10 +216,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 each step; may return a dictionary with other latents, which are noisy rows.
             method: `"diffusion"`, or `"shift"`: bands, pitch and tempo are moved by the mean effect
                 of the emotion on training speakers, times `intensity`, which takes no network and
-                listens to none of the other settings. `"auto"`, where the model holds a shift,
-                takes it for recordings that carry the target already, and the diffusion for those
-                that are converted to another one, as each was measured to be better at; and the
-                diffusion for all where one of its settings is given.
+                listens to none of the other settings. `"auto"` is the shift where the model holds
+                one, since the diffusion was not measured to be better, and the diffusion where one
+                of its settings is given.
             source_emotion: What recordings carry now; what the listener hears when not given.
 
         Raises:
@@ -386,11 +385,11 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         self.feature_extractor.calibrate(waves, rate, name=name, speakers=speakers)
 
     def _method(self, method: str, settings: dict[str, Any]) -> str:
-        """What was asked for, or `"diffusion"` for `"auto"` with settings of it, or no shift."""
+        """What was asked for; for `"auto"` what that stands for with these settings."""
         parameters = inspect.signature(type(self).__call__).parameters
         if method == "auto":
             told = not all(is_default(v, parameters[n].default) for n, v in settings.items())
-            return "diffusion" if self.shift is None or told else "auto"
+            return "diffusion" if self.shift is None or told else "shift"
         if method == "shift":
             if self.shift is None:
                 raise ValueError(
@@ -471,8 +470,6 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             # Who is to be given no emotion has the one that is carried made clearer.
             told.emotion = target or told.carried
             told.method = method
-            if method == "auto":
-                told.method = "shift" if told.emotion == told.carried else "diffusion"
 
     def _hear(self, told: _Recording) -> str:
         """What the listener hears, or without one the recogniser."""

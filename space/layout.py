@@ -157,7 +157,7 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
             value=AUTO,
             label="Method",
             info="Shift: by the mean effect of an emotion. Diffusion: by a network, for this"
-            " recording. Auto: a shift makes clearer, diffusion converts.",
+            " recording. Auto: the shift, where the model holds one.",
             min_width=280,
         )
     intensity = _slider("intensity")

@@ -46,8 +46,7 @@ Methods = Annotated[
     Optional[Method],  # noqa: UP045
     typer.Option(
         help="Of pitch, tempo and spectrum. shift: by the emotion's mean effect; diffusion: by the "
-        "model, for this recording; auto: a shift, if the model holds one, to what is carried "
-        "already, and diffusion to another emotion. auto when not given."
+        "model, for this recording; auto: a shift, if the model holds one. auto when not given."
     ),
 ]
 Settings = Annotated[

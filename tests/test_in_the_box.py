@@ -196,11 +196,12 @@ class TestEnhancer:
         for source in ("anger", "sadness"):
             assert shift.factors("anger", source) == shift.factors("anger", source, "emodb")
 
-    def test_it_makes_clearer_by_the_shift_and_converts_by_diffusion(self):
+    def test_the_shift_is_the_default_and_diffusion_is_there(self):
         clip, carried = str(RECORDINGS / "08a02Tb.flac"), "sadness"
         enhancer = load_enhancer(ENHANCER)
-        made = enhancer([clip, clip], emotion=["sadness", "anger"], source_emotion=carried)
-        assert made.methods == ["shift", "diffusion"]
+        for settings, method in (({}, "shift"), ({"strength": 0.8}, "diffusion")):
+            made = enhancer(clip, emotion="anger", source_emotion=carried, **settings)
+            assert made.methods == [method]
 
     def test_its_card_is_made_of_the_records(self, tmp_path):
         files = ("diffusion.yaml", "small_enhancer.yaml", "everybody.yaml")

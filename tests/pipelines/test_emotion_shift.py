@@ -1,11 +1,9 @@
-"""`method="shift"`: recordings moved by the mean effect of an emotion; and when `"auto"` does."""
+"""`method="shift"`: recordings moved by the mean effect of an emotion; which `"auto"` takes."""
 
 import re
 
 import numpy as np
 import pytest
-import soundfile
-import torch
 from diffusers import DiffusionPipeline
 from toy_enhancer import get_dummy_components
 
@@ -136,20 +134,14 @@ def test_a_model_without_a_shift_says_so_and_does_without(vowel, tmp_path):
 
 
 class TestAuto:
-    def test_shifts_what_is_carried_and_converts_by_diffusion(self, pipe, vowel):
-        """Each recording as if it were alone."""
+    def test_is_the_shift_where_there_is_one(self, pipe, vowel):
         settings = {"corpus": "emodb", "source_emotion": "anger"}
-        emotions = ["anger", "sadness", None]
-        generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
-        output = pipe([vowel] * 3, RATE, emotion=emotions, generator=generators, **settings)
-        assert output.methods == ["shift", "diffusion", "shift"]
+        output = pipe([vowel] * 3, RATE, emotion=["anger", "sadness", None], **settings)
+        assert output.methods == ["shift"] * 3
         assert output.emotions == ["anger", "sadness", "anger"]
-        shifted = shift(pipe, vowel, emotion="anger", source_emotion="anger")
-        np.testing.assert_array_equal(output.audios[0], shifted)
-        np.testing.assert_array_equal(output.audios[2], shifted)
-        settings |= {"generator": torch.Generator().manual_seed(1), "method": "diffusion"}
-        alone = pipe(vowel, RATE, emotion="sadness", **settings).audios[0]
-        np.testing.assert_allclose(output.audios[1], alone, atol=1e-3)
+        for target, audio in zip(output.emotions, output.audios, strict=True):
+            shifted = shift(pipe, vowel, emotion=target, source_emotion="anger")
+            np.testing.assert_array_equal(audio, shifted)
 
     @pytest.mark.parametrize(
         "setting",
@@ -172,20 +164,8 @@ class TestAuto:
             pipe(vowel, RATE, method="shift", **given)
 
     def test_intensity_is_of_both(self, pipe, vowel):
-        given = {"emotion": ["anger", "fear"], "source_emotion": "anger", "intensity": 0.5}
-        output = pipe([vowel, vowel], RATE, corpus="emodb", **given)
-        assert output.methods == ["shift", "diffusion"]
+        given = {"emotion": "anger", "source_emotion": "anger", "intensity": 0.5}
+        output = pipe(vowel, RATE, corpus="emodb", **given)
+        assert output.methods == ["shift"]
         half = shift(pipe, vowel, emotion="anger", source_emotion="anger", intensity=0.5)
         np.testing.assert_array_equal(output.audios[0], half)
-
-
-def test_what_cannot_be_is_refused(pipe, vowel, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"Bad method 'x', expected one of \['auto', 'diffusion', 'shift'\]"
-    ):
-        pipe(vowel, RATE, method="x")
-    with pytest.raises(ValueError, match="Bad emotion 'rage'"):
-        shift(pipe, vowel, emotion="anger", source_emotion="rage")
-    soundfile.write(tmp_path / "short.wav", vowel[:40], RATE)
-    output = pipe(str(tmp_path / "short.wav"), method="shift", emotion="anger", output_type="mel")
-    assert output.audios == []
