@@ -177,7 +177,7 @@ def test_snippets_run_as_printed(checkout):
         ("README.md", ["speed", "robustness", "recognition", "controls"]),
         (
             "results/README.md",
-            ["calibration", "folds", "control_folds", "enhancement", "clarity_folds", "style"],
+            ["calibration", "folds", "control_folds", "enhancement", "clarity_folds"],
         ),
     ],
 )
