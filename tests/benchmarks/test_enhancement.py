@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Left out")
 def stopped(run, tmp_path_factory):
     """Arguments of a quick measurement that was stopped on its way, and what it had left by then.
 
-    It cannot draw its pictures, which it does in the middle.
+    It was to measure no more than two of the conditions, and cannot draw its pictures.
     """
     folder = tmp_path_factory.mktemp("work")
     (folder / "plots").touch()
@@ -36,7 +36,7 @@ def stopped(run, tmp_path_factory):
     arguments += ["--judges", *HEARD, "--judge_seeds", "0"]
     arguments += ["--output", str(folder / "enhancement.json"), "--plots", str(folder / "plots")]
     with pytest.raises(OSError, match="plots"):
-        enhancement.main(arguments)
+        enhancement.main([*arguments, "--data", "original", "converted"])
     (folder / "plots").unlink()
     return arguments, contents(folder / "judged")
 

@@ -39,7 +39,7 @@ def test_licence_and_training_are_told(run, model_folder, tmp_path):
 def test_what_an_enhancer_is(run, enhancer):
     content = json.loads(run("info", enhancer, "--json").stdout)
     assert content["kind"] == "enhancer"
-    assert content["parts"]["unet"] == "UNet2DConditionModel"
+    assert content["parts"]["denoiser"] == "EmotionDenoiser"
     assert content["emotions"][3] == "anger"
 
 
