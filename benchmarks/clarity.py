@@ -12,6 +12,7 @@ one fold): a t interval of the linearised mean, with as many degrees of freedom 
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,24 @@ from .panel import Clips, Fold
 
 Table = dict[str, np.ndarray]
 PROTOCOL = "speaker_independent"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is done to recordings.
+
+    Args:
+        system: Who does it.
+        data: What it is asked for; see `evaluation.results.DATA`.
+    """
+
+    system: str
+    data: str
+
+    @property
+    def name(self) -> str:
+        """Of its report."""
+        return f"{self.system}_{self.data}"
 
 
 def describe(

@@ -46,6 +46,7 @@ from training.state import write_json
 
 from .clarity import (
     PROTOCOL,
+    Condition,
     condition_records,
     describe,
     join,
@@ -55,7 +56,7 @@ from .clarity import (
     write_votes,
 )
 from .command_line import add_corpora
-from .fold_quality import quality_meter
+from .fold_quality import measure_quality, quality_meter
 from .frame_classifier import FrameClassifier
 from .judges import EMOTION_JUDGES, log_mels
 from .panel import (
@@ -72,24 +73,6 @@ BAND_FILTER, PSOLA, ORIGINAL = "band-filter", "psola", RECORDINGS
 NOTHING = (0.0, 0.0)
 # What models of others are asked about voice, words and sound of: that takes the most time.
 PRESERVED = ("vocoder_only", "enhanced", "converted")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What is done to recordings.
-
-    Args:
-        system: Who does it.
-        data: What it is asked for; see `evaluation.results.DATA`.
-    """
-
-    system: str
-    data: str
-
-    @property
-    def name(self) -> str:
-        """Of its report."""
-        return f"{self.system}_{self.data}"
 
 
 CONDITIONS = (
@@ -340,8 +323,7 @@ class Stage:
         if self._meter is None:
             options = self.options
             self._meter = quality_meter(self.fold, clips, options.encoder, options.seed)
-        lengths = [len(w) / len(c) for w, c in zip(waves, clips.waves, strict=True)]
-        return {**self._meter.measure(waves).metrics, "length": float(np.mean(lengths))}
+        return measure_quality(self._meter, clips, waves)
 
     def aims(self, clips: Clips, data: str) -> list[str]:
         """The emotion that each recording is moved towards."""

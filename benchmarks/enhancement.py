@@ -53,6 +53,7 @@ from training.run import has_fast_bfloat16
 from training.state import write_json
 
 from .clarity import (
+    Condition,
     condition_records,
     describe,
     join,
@@ -62,7 +63,7 @@ from .clarity import (
     target_gain,
     write_votes,
 )
-from .fold_quality import quality_meter
+from .fold_quality import measure_quality, quality_meter
 from .judges import EMOTION_JUDGES, log_mels
 from .panel import (
     Clips,
@@ -72,25 +73,6 @@ from .panel import (
     some_clips,
     wrong_emotions,
 )
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What is done to recordings.
-
-    Args:
-        system: Who does it.
-        data: What it is asked for; see `evaluation.results.DATA`.
-    """
-
-    system: str
-    data: str
-
-    @property
-    def name(self) -> str:
-        """Of its report."""
-        return f"{self.system}_{self.data}"
-
 
 ORIGINAL = Condition(RECORDINGS, "original")
 CONDITIONS = (
@@ -113,7 +95,6 @@ PICTURED = {
 }
 # What of the original's likeness to its speaker a default has to keep.
 KEPT = 0.9
-SAMPLED = ENHANCEMENT_SETTINGS
 GENERATED_SECONDS = 3.0
 
 
@@ -273,7 +254,9 @@ class Bench:
                     wave, target, GENERATED_SECONDS, corpus=corpus, generator=generator
                 )
                 return made.audios[0]
-            options: dict[str, Any] = {name: getattr(settings, name) for name in SAMPLED}
+            options: dict[str, Any] = {
+                name: getattr(settings, name) for name in ENHANCEMENT_SETTINGS
+            }
             if condition.system == CLASS_SHIFT:
                 options = {"method": "shift", "intensity": settings.intensity}
             elif data == "unconditional":
@@ -295,9 +278,7 @@ class Bench:
                     self.fold, clips, options.encoder, options.seed
                 )
             moved = [waves[i] for i in own]
-            lengths = [len(w) / len(c) for w, c in zip(moved, clips.waves, strict=True)]
-            metrics = self._meters[corpus].measure(moved).metrics
-            kept[corpus] = {**metrics, "length": float(np.mean(lengths))}
+            kept[corpus] = measure_quality(self._meters[corpus], clips, moved)
         return kept
 
 

@@ -1,6 +1,7 @@
 """Voice, words and sound of a fold's recordings, by models of others (`evaluation.quality`)."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -41,6 +42,17 @@ def quality_meter(fold: Fold, clips: Clips, asr: str, seed: int) -> QualityMeter
         transcripts=transcripts,
         asr=asr,
     )
+
+
+def measure_quality(
+    meter: QualityMeter, clips: Clips, waves: Sequence[np.ndarray]
+) -> dict[str, float]:
+    """What is left of the clips in waveforms `(samples,)` made of them, and their mean length.
+
+    "length" is relative to the clips: 1 is as long.
+    """
+    lengths = [len(wave) / len(clip) for wave, clip in zip(waves, clips.waves, strict=True)]
+    return {**meter.measure(waves).metrics, "length": float(np.mean(lengths))}
 
 
 def other_recordings(fold: Fold, clips: Clips, seed: int) -> dict[str, list[np.ndarray]]:

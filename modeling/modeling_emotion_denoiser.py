@@ -107,7 +107,7 @@ class EmotionDenoiser(ModelMixin, ConfigMixin):
         target: torch.Tensor,
         carried: torch.Tensor,
         corpus: torch.Tensor,
-        clarity: torch.Tensor,
+        clarity: torch.Tensor | None = None,
         intensity: float = 1.0,
     ) -> torch.Tensor:
         """What the denoiser is told, as one vector.
@@ -116,12 +116,14 @@ class EmotionDenoiser(ModelMixin, ConfigMixin):
             target: Index of the emotion to aim at, `(batch,)`.
             carried: Index of the emotion that the source carries.
             corpus: Index of the corpus whose manner of speaking is aimed at.
-            clarity: `CLARITY_UNSAID`, `UNCLEAR` or `CLEAR`.
+            clarity: `CLARITY_UNSAID`, `UNCLEAR` or `CLEAR` (as where it is not given).
             intensity: How far to go from "unsaid" (0) to the target, clearly (1), or beyond.
 
         Returns:
             `(batch, size)`.
         """
+        if clarity is None:
+            clarity = torch.full_like(target, CLEAR)
         nothing = self.target.weight[-1] + self.clarity.weight[CLARITY_UNSAID]
         aim = self.target(target) + self.clarity(clarity)
         return nothing + intensity * (aim - nothing) + self.carried(carried) + self.manner(corpus)

@@ -40,9 +40,6 @@ from .enhancement_windows import (
     pad_frames,
 )
 
-# `EmotionDenoiser`'s: said of all that is asked for.
-CLEAR = 2
-
 
 @dataclass
 class EmotionEnhancementOutput(BaseOutput):
@@ -629,8 +626,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         def conditions(intensity: float) -> torch.Tensor:
             told = torch.tensor([[w.aim.target, w.aim.carried, w.aim.corpus] for w in windows])
             target, carried, corpus = told.to(device).T
-            clear = torch.full_like(target, CLEAR)
-            return self.denoiser.conditions(target, carried, corpus, clear, intensity)
+            return self.denoiser.conditions(target, carried, corpus, intensity=intensity)
 
         said, scale = [conditions(sampling.intensity)], sampling.guidance_scale
         if scale != 1:
