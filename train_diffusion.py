@@ -48,6 +48,7 @@ from modeling import (
     Prosody,
     extract_prosody,
 )
+from modeling.voice_rows import PROSODY_ROWS
 from pipelines import EmotionEnhancementPipeline
 from training.config import DiffusionConfig, DiffusionStageConfig, load_config
 from training.data import Batch, Corpora, check_batch_size, load_corpora
@@ -394,7 +395,10 @@ def losses_of(run: DiffusionRun, batch: Batch) -> torch.Tensor:
     scheduler, timestep = run.scheduler, batch["timestep"]
     noisy = scheduler.add_noise(batch["latents"], batch["noise"], timestep)
     wanted = wanted_prediction(scheduler, batch)
-    return (run.model(noisy, batch) - wanted).square().mean(dim=(1, 2))
+    errors = (run.model(noisy, batch) - wanted).square().mean(dim=2)
+    weights = torch.ones(errors.shape[1], device=errors.device)
+    weights[-PROSODY_ROWS:] = run.config.prosody_weight
+    return errors @ (weights / weights.sum())
 
 
 def wanted_prediction(scheduler: DDPMScheduler, batch: Batch) -> torch.Tensor:

@@ -25,7 +25,7 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
-from modeling.prosody import LOWEST_SAMPLING_RATE
+from modeling.prosody import LOWEST_SAMPLING_RATE, checked_waveform
 
 INSTALL = "pip install speech-emotion-diffusion[measures]"
 DEFAULT_ASR = "openai/whisper-tiny.en"
@@ -423,7 +423,7 @@ def _prepare(waves: Waves, sampling_rate: int) -> Prepared:
 
 def _prepare_one(wave: np.ndarray, sampling_rate: int, index: int) -> NDArray[np.float32]:
     try:
-        samples = _as_wave(wave)
+        samples = checked_waveform(wave)
     except ValueError as error:
         raise ValueError(f"Recording {index}: {error}") from error
     if len(samples) < SHORTEST_SECONDS * sampling_rate:
@@ -433,18 +433,6 @@ def _prepare_one(wave: np.ndarray, sampling_rate: int, index: int) -> NDArray[np
         )
     resampled = soxr.resample(samples.astype(np.float32), sampling_rate, SAMPLING_RATE)
     return np.clip(resampled, -1, 1)
-
-
-def _as_wave(wave: np.ndarray) -> NDArray[np.float64]:
-    wave = np.asarray(wave)
-    if wave.dtype.kind != "f":
-        # PCM beside floating point would be 90 dB apart.
-        raise ValueError(f"Bad type {wave.dtype} of a waveform, expected floating point")
-    if wave.ndim != 1 or wave.size == 0:
-        raise ValueError(f"Bad shape {wave.shape} of a waveform, expected (samples,), at least one")
-    if not np.isfinite(wave).all():
-        raise ValueError("Bad waveform with NaN or infinity, expected finite samples")
-    return wave.astype(np.float64)
 
 
 def _prepare_enrolment(

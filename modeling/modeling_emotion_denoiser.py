@@ -30,11 +30,11 @@ CLARITY_UNSAID, UNCLEAR, CLEAR = range(CLARITIES)
 class EmotionDenoiser(ModelMixin, ConfigMixin):
     """Denoises the rows of a voice (`voice_rows`) towards an emotion, beside a source's rows.
 
-    A `UNet2DConditionModel` of diffusers over time alone: rows are its channels. It sees the noisy
-    rows and those of the source, which is the recording to be changed; it is told the emotion to
-    aim at, the one that the source carries, how clearly and in the manner of which corpus to speak,
-    each of which may be left unsaid (a learned embedding of its own); and attends to style tokens
-    of the voice.
+    A `UNet2DConditionModel` of diffusers over time alone: rows are its channels, and its
+    convolutions are of 1 x 3. It sees the noisy rows and those of the source, which is the
+    recording to be changed; it is told the emotion to aim at, the one that the source carries, how
+    clearly and in the manner of which corpus to speak, each of which may be left unsaid (a learned
+    embedding of its own); and attends to style tokens of the voice.
 
     Args:
         emotions: Names, in the order of the classifier's labels.
@@ -79,6 +79,7 @@ class EmotionDenoiser(ModelMixin, ConfigMixin):
             projection_class_embeddings_input_dim=size,
             **(unet_settings or {}),
         )
+        _convolve_time_alone(self.unet)
 
     @property
     def emotions(self) -> list[str]:
@@ -186,3 +187,13 @@ class EmotionDenoiser(ModelMixin, ConfigMixin):
     def voice(log_f0: np.ndarray, hop_length: int, sampling_rate: int) -> np.ndarray:
         """A flat voice with this melody; see `voice_rows.harmonics`."""
         return harmonics(log_f0, hop_length, sampling_rate)
+
+
+def _convolve_time_alone(unet: nn.Module) -> None:
+    """Replace convolutions of 3 x 3 by 1 x 3: of an image of height 1 they see no more."""
+    for module in list(unet.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Conv2d) and child.kernel_size == (3, 3):
+                sizes = child.in_channels, child.out_channels
+                flat = nn.Conv2d(*sizes, (1, 3), child.stride, (0, 1))  # type: ignore[arg-type]
+                setattr(module, name, flat)

@@ -189,7 +189,7 @@ class EmotionShift(ModelMixin, ConfigMixin):
             tempo_factor=moved.tempo_factor,
             prosody=prosody,
         )
-        return match_level(sound.cpu().numpy(), waveform)
+        return vocoder.match_level(sound.cpu().numpy(), waveform)
 
 
 def pitch_factors(prosody: Prosody, pitch: float, pitch_range: float) -> np.ndarray:
@@ -213,12 +213,3 @@ def active_frames(log_mel: torch.Tensor) -> torch.Tensor:
     """Which of `(frames, n_mels)` hold speech, `(frames,)` bool; at least the loudest does."""
     level = log_mel.exp().sum(dim=1).log()
     return level >= level.max() - ACTIVE_RANGE
-
-
-def match_level(waveform: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """A waveform `(samples,)` at its source's RMS, so that its level alone tells no emotion.
-
-    It may exceed full scale by its peaks, as the source's level asks.
-    """
-    power = max(np.mean(np.square(waveform)), np.finfo(np.float32).tiny)
-    return waveform * np.sqrt(np.mean(np.square(source)) / power)

@@ -293,6 +293,15 @@ class MelVocoder(ModelMixin, ConfigMixin):
         resampled = librosa.resample(samples, orig_sr=rate, target_sr=self.config.sampling_rate)
         return torch.from_numpy(resampled[:num_samples]).to(self.device)
 
+    @staticmethod
+    def match_level(waveform: np.ndarray, source: np.ndarray) -> np.ndarray:
+        """A waveform `(samples,)` at its source's RMS, so that its level alone tells no emotion.
+
+        It may exceed full scale by its peaks, as the source's level asks.
+        """
+        power = max(float(np.mean(np.square(waveform))), float(np.finfo(np.float32).tiny))
+        return waveform * np.float32(np.sqrt(np.mean(np.square(source)) / power))
+
     @property
     def _filters(self) -> torch.Tensor:
         return self.mel_filters.float()

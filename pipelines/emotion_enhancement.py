@@ -533,7 +533,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             generator=told.generator,
             **contours,
         )
-        return _at_level(sound.cpu().numpy(), told.wave.numpy())
+        return self.vocoder.match_level(sound.cpu().numpy(), told.wave.numpy())
 
     def _output(
         self, recordings: Sequence[_Recording], audios: list[np.ndarray], output_type: str
@@ -703,9 +703,3 @@ def _seeds(generator: torch.Generator | None) -> Iterator[int]:
     device = None if generator is None else generator.device
     while True:
         yield int(torch.randint(2**62, (1,), generator=generator, device=device))
-
-
-def _at_level(sound: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """A waveform at the RMS of its source."""
-    power = max(float(np.mean(np.square(sound))), float(np.finfo(np.float32).tiny))
-    return sound * np.float32(np.sqrt(np.mean(np.square(source)) / power))

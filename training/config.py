@@ -216,6 +216,7 @@ class DiffusionConfig(RunConfig):
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     kl_weight: float = 1e-4
     delta_weight: float = 0.5
+    prosody_weight: float = 1.0
     emotion_dropout: float = 0.15
     source_emotion_dropout: float = 0.15
     corpus_dropout: float = 0.2

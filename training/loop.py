@@ -139,7 +139,10 @@ def start_stage(run: Run) -> None:
     run.accelerator.free_memory()
     model, loader = run.build_stage()
     optimizer = torch.optim.AdamW(
-        parameter_groups(model.parameters(), run.config.weight_decay), lr=run.stage.learning_rate
+        parameter_groups(model.parameters(), run.config.weight_decay),
+        lr=run.stage.learning_rate,
+        # One pass over the weights: on a processor a tenth of a small network's time.
+        fused=True,
     )
     run.model, run.optimizer, run.loader = run.accelerator.prepare(model, optimizer, loader)
     run.average.start(run.bare_model, run.config.ema_decay)

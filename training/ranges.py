@@ -65,7 +65,7 @@ RANGES: Final[dict[type, dict[str, Range]]] = {
         "crop_seconds": POSITIVE,
     },
     DiffusionConfig: {
-        **dict.fromkeys(("kl_weight", "delta_weight"), ZERO_OR_MORE),
+        **dict.fromkeys(("kl_weight", "delta_weight", "prosody_weight"), ZERO_OR_MORE),
         **dict.fromkeys(("emotion_dropout", "source_emotion_dropout", "corpus_dropout"), SHARE),
         **dict.fromkeys(("clarity_dropout", "source_dropout", "identity_probability"), SHARE),
         **dict.fromkeys(("own_emotion_probability", "style_self_probability"), SHARE),
