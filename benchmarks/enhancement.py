@@ -8,10 +8,11 @@ Everybody listens to waveforms at the enhancer's rate. The judges (`benchmarks.j
 here, on real speech of training speakers. Voice, words and sound are measured by models of others
 (`evaluation.quality`).
 
-Beside the diffusion stands the class shift of the same run, on the same recordings, by the same
-judges: the mean effects of emotions on the same training speakers, told the same. The primary
-comparison is how often the target is heard in what the diffusion converts, less how often in what
-the shift converts (`"over_shift"` in the records), in the mean of all judges.
+What is judged is the enhancer as it converts (`method="both"`: the class shift, and denoising on
+top of it), and beside it, on the same recordings, by the same judges, told the same, either of the
+two alone. The primary comparison is how often the target is heard in what the enhancer converts,
+less how often in what the shift alone converts (`"over_shift"` in the records), in the mean of all
+judges.
 
 With `--trade_off` settings are tried on the validation speakers instead, which the default of
 strength and guidance is chosen by. Everything is kept in `--work`, so that a call goes on where the
@@ -44,9 +45,9 @@ from evaluation import (
     write_records,
 )
 from evaluation.quality import QualityMeter
-from evaluation.tables import CLASS_SHIFT, ENHANCER, OVER_SHIFT, PANEL, RECORDINGS
+from evaluation.tables import CLASS_SHIFT, DIFFUSION, ENHANCER, OVER_SHIFT, PANEL, RECORDINGS
 from modeling import extract_prosody
-from pipelines import ENHANCEMENT_SETTINGS, add_enhancement_arguments
+from pipelines import add_enhancement_arguments
 from training.config import DiffusionConfig, from_dict
 from training.enhancer_card import write_enhancer_card
 from training.run import has_fast_bfloat16
@@ -79,6 +80,7 @@ CONDITIONS = (
     ORIGINAL,
     Condition(ENHANCER, "converted"),
     Condition(CLASS_SHIFT, "converted"),
+    Condition(DIFFUSION, "converted"),
     Condition(ENHANCER, "enhanced"),
     Condition(CLASS_SHIFT, "enhanced"),
     Condition(ENHANCER, "generated"),
@@ -86,6 +88,8 @@ CONDITIONS = (
     Condition(ENHANCER, "autoencoder_only"),
     Condition(ENHANCER, "wrong_emotion"),
 )
+# The pipeline's method of each.
+METHODS = {ENHANCER: "both", CLASS_SHIFT: "shift", DIFFUSION: "diffusion"}
 # What models of others are asked about voice, words and sound of: that takes the most time.
 PRESERVED = ("enhanced", "converted")
 PICTURED = {
@@ -100,9 +104,8 @@ GENERATED_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Settings:
-    """How the enhancer is used."""
+    """How the enhancer is used, whatever its method."""
 
-    method: str
     strength: float
     guidance_scale: float
     intensity: float
@@ -141,8 +144,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.6, 0.8, 1.0])
     parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 3.0, 4.5])
     parser.add_argument("--plots", type=Path, default=Path("results/plots"))
-    add_enhancement_arguments(parser)
-    parser.set_defaults(method="diffusion")
+    add_enhancement_arguments(parser, without=["method"])
     return parser.parse_args(arguments)
 
 
@@ -254,13 +256,13 @@ class Bench:
                     wave, target, GENERATED_SECONDS, corpus=corpus, generator=generator
                 )
                 return made.audios[0]
-            options: dict[str, Any] = {
-                name: getattr(settings, name) for name in ENHANCEMENT_SETTINGS
-            }
+            options: dict[str, Any] = asdict(settings)
+            options.pop("seed")
             if condition.system == CLASS_SHIFT:
-                options = {"method": "shift", "intensity": settings.intensity}
+                options = {"intensity": settings.intensity}
             elif data == "unconditional":
                 options |= {"intensity": 0.0, "guidance_scale": 1.0}
+            options["method"] = METHODS[condition.system]
             # A wrong emotion is one that the recording is wrongly said to carry already.
             carried = target if data == "wrong_emotion" else source
             said = {"emotion": target, "source_emotion": carried, "corpus": corpus}
@@ -344,7 +346,7 @@ def collect(folders: Sequence[Path], results: Path | None = None) -> list[Record
                 condition.system, condition.data, corpus, of_folds, originals, kept, beside
             )
             shift = reports.get(Condition(CLASS_SHIFT, condition.data), [])
-            if condition.system == ENHANCER and shift:
+            if condition.system != CLASS_SHIFT and shift:
                 own = [over_shift(record, of_folds, shift) for record in own]
             records += own
     return records

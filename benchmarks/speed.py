@@ -33,7 +33,7 @@ from pipelines.export_onnx import export_onnx
 
 from .command_line import add_corpora
 
-ENHANCER_METHODS = ("diffusion", "shift")
+ENHANCER_METHODS = ("both", "diffusion", "shift")
 PIPELINE, ONNX, ONNX_HALF = "pipeline", "onnx", "onnx_half"
 # From samples `(samples,)` at the model's rate to probabilities in the order of its labels.
 Classify = Callable[[np.ndarray], np.ndarray]

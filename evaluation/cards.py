@@ -108,10 +108,11 @@ ENHANCER_TEMPLATE = """\
 
 Makes the emotion in recorded speech clearer, or another one, and keeps the words. Pitch, tempo and
 spectrum of the recording's own waveform are moved (PSOLA): by the mean effect of an emotion where
-the model holds it (`method="shift"`, the default then), or by latent diffusion
-(`method="diffusion"`), which sees latents of the recording's mel-spectrogram, its melody and its
-tempo, and has learned from pairs of recordings, aligned in time, in which one person says one
-sentence with two emotions. {origin}
+the model holds it (`method="shift"`), by latent diffusion (`method="diffusion"`), which sees
+latents of the recording's mel-spectrogram, its melody and its tempo, and has learned from pairs of
+recordings, aligned in time, in which one person says one sentence with two emotions, or by the
+second on top of the first (`method="both"`). By default the shift makes clearer, and both convert.
+{origin}
 
 ```python
 from diffusers import DiffusionPipeline

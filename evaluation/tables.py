@@ -48,6 +48,7 @@ DATA_TITLES = {
 # The trained enhancer, whatever else moves recordings.
 ENHANCER = "emotion-enhancer"
 CLASS_SHIFT = "class-shift"
+DIFFUSION = "diffusion-alone"
 RECORDINGS = "recordings"
 SECONDS_A_SECOND = "_seconds_a_second"
 # The judges of emotion together.

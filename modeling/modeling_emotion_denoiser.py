@@ -9,11 +9,11 @@ from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from .change import Change
 from .modeling_style_encoder import StyleEncoder
 from .prosody import Prosody, extract_prosody
 from .voice_rows import (
     PROSODY_ROWS,
-    Change,
     harmonics,
     join_rows,
     mean_log_f0,

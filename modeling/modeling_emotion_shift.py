@@ -1,37 +1,24 @@
 """What an emotion does to a voice on average, applied to one recording: no network, no noise."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
+from .change import Change
 from .prosody import Prosody, extract_prosody
+from .psola import FACTOR_RANGE
 
 # Bands within so many nepers (35 dB) of the loudest frame belong to speech.
 ACTIVE_RANGE = 4.0
-# What psola takes, and what a voice can do.
-FACTOR_RANGE = (0.5, 2.0)
+# What a voice can do.
 RANGE_FACTORS = (0.5, 2.0)
 # How far to go, for bands and for prosody, where nobody chose.
 FACTORS = {"own": (0.7, 0.7), "other": (1.5, 1.5)}
 EFFECTS = ("bands", "pitch", "pitch_range", "duration")
-
-
-class Shift(NamedTuple):
-    """How a recording is to be changed.
-
-    Attributes:
-        log_mel: Natural logarithms of mel magnitudes `(frames, n_mels)`, on the source's frames.
-        pitch_factor: What F0 is multiplied with, `(frames,)`.
-        tempo_factor: How much faster it is spoken.
-    """
-
-    log_mel: torch.Tensor
-    pitch_factor: np.ndarray
-    tempo_factor: float
 
 
 class EmotionShift(ModelMixin, ConfigMixin):
@@ -114,7 +101,7 @@ class EmotionShift(ModelMixin, ConfigMixin):
         source: str | None = None,
         corpus: str | None = None,
         factors: tuple[float, float] | None = None,
-    ) -> Shift:
+    ) -> Change:
         """How to move a recording towards an emotion.
 
         Args:
@@ -143,10 +130,11 @@ class EmotionShift(ModelMixin, ConfigMixin):
         pitch, pitch_range, duration = (
             of_prosody * float(change(name)) for name in ("pitch", "pitch_range", "duration")
         )
-        return Shift(
-            log_mel + of_bands * bands.to(log_mel),
+        frames = len(log_mel)
+        return Change(
+            (of_bands * bands.to(log_mel)).expand(frames, -1),
             pitch_factors(prosody, pitch, pitch_range),
-            float(np.clip(np.exp(-duration), *FACTOR_RANGE)),
+            np.full(frames, np.clip(np.exp(-duration), *FACTOR_RANGE)),
         )
 
     def move(
@@ -182,7 +170,7 @@ class EmotionShift(ModelMixin, ConfigMixin):
         prosody = prosody or extract_prosody(waveform, rate, hop)
         moved = self(log_mel, prosody, emotion, source, corpus, factors)
         sound = vocoder(
-            moved.log_mel,
+            log_mel + moved.log_mel,
             torch.from_numpy(waveform),
             method="psola",
             pitch_factor=moved.pitch_factor,

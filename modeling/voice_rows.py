@@ -5,14 +5,14 @@ log F0 and tempo, both relative to the recording that is to be changed, so that 
 changed, for a man and a woman alike.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter1d
 
+from .change import Change
 from .prosody import F0_RANGE, Prosody
+from .psola import FACTOR_RANGE
 
 PROSODY_ROWS = 2
 # What counts as 1 in the rows of prosody, in natural logarithms: about its deviation.
@@ -23,25 +23,9 @@ MEL_SMOOTHING, BAND_SMOOTHING, PITCH_SMOOTHING, TEMPO_SMOOTHING = 20.0, 2.0, 6.0
 # Frames within so many nepers (35 dB) of the loudest one speak; the edge is soft.
 SPEECH_RANGE, SPEECH_EDGE, SMALLEST_WEIGHT = 4.0, 0.3, 1e-6
 PAUSE_SMOOTHING = 3.0
-# What `psola` takes.
-FACTOR_RANGE = (0.5, 2.0)
 # Of the voice that `harmonics` makes: where its noise takes over, in Hz, and levels.
 HIGHEST_HARMONIC = 4000.0
 VOICE_LEVEL, BREATH = 0.02, 0.3
-
-
-class Change(NamedTuple):
-    """How a recording is changed, on its own frames.
-
-    Attributes:
-        features: Added to its z-scored log-mels, `(frames, n_mels)`.
-        pitch_factor: What F0 is multiplied with, `(frames,)`, 0.5 to 2.
-        tempo_factor: How much faster it gets, `(frames,)`, 0.5 to 2.
-    """
-
-    features: torch.Tensor
-    pitch_factor: np.ndarray
-    tempo_factor: np.ndarray
 
 
 def mean_log_f0(prosody: Prosody) -> float:
@@ -88,7 +72,7 @@ def smooth_change(change: torch.Tensor, log_mel: torch.Tensor) -> Change:
     is what is changed around it.
 
     Args:
-        change: `(frames, n_mels + 2)`: of z-scored log-mels, log F0 and log tempo.
+        change: `(frames, n_mels + 2)`: of the log-mel, log F0 and log tempo.
         log_mel: Natural logarithms of the recording's mel magnitudes `(frames, n_mels)`.
     """
     values = change.float().cpu().numpy()

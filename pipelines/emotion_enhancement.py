@@ -4,6 +4,7 @@ This file is copied to the Hub with the models, with the siblings that it import
 nothing else of this project.
 """
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,6 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from .audio_inputs import Entry, check_rate, list_recordings, read_recording
 from .enhancement_checks import (
-    check_heard,
     check_seconds,
     check_settings,
     generators_each,
@@ -40,6 +40,9 @@ from .enhancement_windows import (
     pad_frames,
 )
 
+# How much of denoising's change is done on top of the shift (results/README.md: validation).
+WEIGHT_BESIDE_SHIFT = 0.5
+
 
 @dataclass
 class EmotionEnhancementOutput(BaseOutput):
@@ -49,7 +52,7 @@ class EmotionEnhancementOutput(BaseOutput):
         audios: Waveforms `(samples,)` float32 at `sampling_rate`; empty for `output_type="mel"`.
         log_mels: Natural logarithms of their mel magnitudes `(frames, n_mels)`.
         emotions: The emotion aimed at.
-        methods: How each was changed, `"shift"` or `"diffusion"`.
+        methods: How each was changed: `"shift"`, `"diffusion"` or `"both"`.
         sampling_rate: Rate of `audios` in Hz.
     """
 
@@ -70,7 +73,7 @@ class _Recording:
         corpus: Whose statistics those are.
         emotion: The target.
         carried: What it carries now.
-        method: `"shift"` or `"diffusion"`.
+        method: `"shift"`, `"diffusion"` or `"both"`.
         generator: Of its noise.
         style: Z-scored log-mels whose style is taken.
     """
@@ -192,7 +195,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 for all or one per recording.
             strength: Share of the noise schedule that is injected, 0 to 1: the rows become
                 `sqrt(a) * rows + sqrt(1 - a) * noise`, with `a` the schedule's cumulative product
-                at that share. 0 returns the recording, 1 starts from nothing but noise.
+                at that share. 0 leaves denoising out, 1 starts from nothing but noise.
             guidance_scale: Weight of the emotion against none said (classifier-free guidance, Ho &
                 Salimans 2022); 1 is none.
             intensity: How far to go from no emotion said (0) to the emotion (1), or beyond.
@@ -211,11 +214,13 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             generator: Source of the noise; a list has one per recording.
             callback_on_step_end: Called with `(pipeline, step, timestep, {"latents": ...})` after
                 each step; may return a dictionary with other latents, which are noisy rows.
-            method: `"diffusion"`, or `"shift"`: bands, pitch and tempo are moved by the mean effect
-                of the emotion on training speakers, times `intensity`, which takes no network and
-                listens to none of the other settings. `"auto"` is the shift where the model holds
-                one, since the diffusion was not measured to be better, and the diffusion where one
-                of its settings is given.
+            method: `"shift"` moves bands, pitch and tempo by the mean effect of the emotion on
+                training speakers, times `intensity`, which takes no network and listens to none of
+                the other settings; `"diffusion"` by what denoising changed; `"both"` by the shift
+                and, on top of it, half of what denoising changed. `"auto"` is what was measured to
+                be best: the shift where the emotion that is carried is made clearer, both where it
+                becomes another one, or where a setting of the diffusion is given; the diffusion
+                where the model holds no shift.
             source_emotion: What recordings carry now; what the listener hears when not given.
 
         Raises:
@@ -238,7 +243,8 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             self.scheduler, **vars(sampling), **others, output_type=output_type, method=method
         )
         heard = {**vars(sampling), **others, "reference": reference}
-        method = self._method(method, {n: v for n, v in heard.items() if n != "intensity"})
+        told = self._settings_told({n: v for n, v in heard.items() if n != "intensity"})
+        self._check_method(method, told)
         entries = self._entries(audio, sampling_rate)
         given = self._names(emotion, len(entries), "emotions")
         corpora = self._names(corpus, len(entries), "corpora")
@@ -254,7 +260,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             )
         ]
         self._take_styles(recordings, references, sampling_rate)
-        self._take_aims(recordings, given, carried, method)
+        self._take_aims(recordings, given, carried, method, told)
         audios = self._changed(recordings, sampling, vocoder, hifigan)
         self.maybe_free_model_hooks()
         return self._output(recordings, audios, output_type)
@@ -381,19 +387,27 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         rate = self.feature_extractor.sampling_rate
         self.feature_extractor.calibrate(waves, rate, name=name, speakers=speakers)
 
-    def _method(self, method: str, settings: dict[str, Any]) -> str:
-        """What was asked for; for `"auto"` what that stands for with these settings."""
+    def _settings_told(self, settings: dict[str, Any]) -> list[str]:
+        """Which settings of the diffusion are others than they are when nobody says anything."""
         parameters = inspect.signature(type(self).__call__).parameters
-        if method == "auto":
-            told = not all(is_default(v, parameters[n].default) for n, v in settings.items())
-            return "diffusion" if self.shift is None or told else "shift"
-        if method == "shift":
-            if self.shift is None:
-                raise ValueError(
-                    "Bad method 'shift', expected 'diffusion': the model holds no shift"
-                )
-            check_heard(settings, parameters)
-        return method
+        return sorted(n for n, v in settings.items() if not is_default(v, parameters[n].default))
+
+    def _check_method(self, method: str, told: Sequence[str]) -> None:
+        if method in ("shift", "both") and self.shift is None:
+            raise ValueError(
+                f"Bad method {method!r}, expected 'diffusion': the model holds no shift"
+            )
+        if method == "shift" and told:
+            raise ValueError(
+                f"Got {list(told)} for method 'shift', which listens to none of them, expected "
+                "method='both' or 'diffusion' with them; intensity says how far to shift"
+            )
+
+    def _auto(self, emotion: str, carried: str, told: Sequence[str]) -> str:
+        """What `"auto"` stands for where an emotion is to become another, or the same."""
+        if self.shift is None:
+            return "diffusion"
+        return "both" if told or emotion != carried else "shift"
 
     def _entries(self, audio: Any, sampling_rate: Any) -> list[Entry]:
         """One recording or several, checked as far as that takes no decoding."""
@@ -460,13 +474,15 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         given: Sequence[str | None],
         carried: Sequence[str | None],
         method: str,
+        settings: Sequence[str],
     ) -> None:
         """Note what each recording carries, what it is to carry, and how it gets there."""
         for told, target, own in zip(recordings, given, carried, strict=True):
             told.carried = own or self._hear(told)
             # Who is to be given no emotion has the one that is carried made clearer.
             told.emotion = target or told.carried
-            told.method = method
+            automatic = self._auto(told.emotion, told.carried, settings)
+            told.method = automatic if method == "auto" else method
 
     def _hear(self, told: _Recording) -> str:
         """What the listener hears, or without one the recogniser."""
@@ -484,40 +500,48 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         self, recordings: Sequence[_Recording], sampling: Sampling, vocoder: str, hifigan: Any
     ) -> list[np.ndarray]:
         """Waveforms of recordings, each changed by its method."""
-        denoised = [told for told in recordings if told.method == "diffusion"]
-        prosodies = [self._listen(told.wave) for told in denoised] if sampling.strength else []
-        changes = self._changes(denoised, prosodies, sampling) if prosodies else []
-        # Without strength there are none, and recordings stay as they are.
-        moves = iter(zip(changes, prosodies, strict=True))
+        still = [told.method == "diffusion" and not sampling.strength for told in recordings]
+        listened = [
+            (told, None if is_still else self._listen(told.wave))
+            for told, is_still in zip(recordings, still, strict=True)
+        ]
+        denoised = [(t, p) for t, p in listened if t.method != "shift" and sampling.strength]
+        changes = self._changes(denoised, sampling)
         audios = []
-        for told in recordings:
-            if told.method == "shift":
-                sound = self._shifted(told, sampling.intensity)
-            elif prosodies:
-                sound = self._moved(told, *next(moves), vocoder, hifigan)
-            else:
-                sound = told.wave.numpy()
+        for told, prosody in listened:
+            log_mel = self.feature_extractor.denormalize(told.features, told.corpus)
+            steps = []
+            if told.method != "diffusion":
+                steps.append(self._shift(told, log_mel, prosody, sampling.intensity))
+            if told.method != "shift" and sampling.strength:
+                weight = 1.0 if told.method == "diffusion" else WEIGHT_BESIDE_SHIFT
+                steps.append(next(changes).times(weight))
+            sound = self._moved(told, log_mel, prosody, steps, vocoder, hifigan)
             # At the level that it had a peak may exceed full scale, where a file would clip it.
             audios.append(sound / max(np.abs(sound).max(initial=0), 1.0))
         return audios
 
-    def _shifted(self, told: _Recording, intensity: float) -> np.ndarray:
-        """A recording moved by the mean effects of emotions, at its level."""
-        factors = self.shift.factors(told.emotion, told.carried, told.corpus)
-        return self.shift.move(
-            told.wave.numpy(),
-            self.feature_extractor.denormalize(told.features, told.corpus),
-            self.vocoder,
-            told.emotion,
-            told.carried,
-            told.corpus,
-            tuple(intensity * factor for factor in factors),
-        )
+    def _shift(
+        self, told: _Recording, log_mel: torch.Tensor, prosody: Any, intensity: float
+    ) -> Any:
+        """How the mean effects of emotions move a recording."""
+        named = (told.emotion, told.carried, told.corpus)
+        factors = tuple(intensity * factor for factor in self.shift.factors(*named))
+        return self.shift(log_mel, prosody, *named, factors)
 
     def _moved(
-        self, told: _Recording, change: Any, prosody: Any, vocoder: str, hifigan: Any
+        self,
+        told: _Recording,
+        log_mel: torch.Tensor,
+        prosody: Any,
+        steps: Sequence[Any],
+        vocoder: str,
+        hifigan: Any,
     ) -> np.ndarray:
-        """A recording changed as denoising changed it, at its level."""
+        """A recording with changes one on top of the other, at its level."""
+        if not steps:
+            return told.wave.numpy()
+        change = functools.reduce(lambda one, other: one.then(other), steps)
         contours: dict[str, Any] = {}
         if vocoder == "psola":
             contours = {
@@ -526,7 +550,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 "prosody": prosody,
             }
         sound = self.vocoder(
-            self.feature_extractor.denormalize(told.features + change.features, told.corpus),
+            log_mel + change.log_mel,
             told.wave,
             method=vocoder,
             hifigan=hifigan,
@@ -558,22 +582,25 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         return self.denoiser.listen(wave.numpy(), extractor.sampling_rate, extractor.hop_length)
 
     def _changes(
-        self, recordings: Sequence[_Recording], prosodies: Sequence[Any], sampling: Sampling
+        self, listened: Sequence[tuple[_Recording, Any]], sampling: Sampling
     ) -> Iterator[Any]:
-        """How denoising changes each recording."""
+        """How denoising changes each recording, which comes with its prosody."""
         windows: list[Window] = []
-        for i, (told, prosody) in enumerate(zip(recordings, prosodies, strict=True)):
+        for i, (told, prosody) in enumerate(listened):
             aim, melody = self._aim(told), self.denoiser.melody(prosody)
             for _ in range(sampling.num_noises):
                 windows += self._windows(i, told, aim, melody)
         size = self.feature_extractor.feature_size + 2
-        joined = CrossFade([len(told.features) for told in recordings], size, self._overlap)
+        joined = CrossFade([len(told.features) for told, _ in listened], size, self._overlap)
         for group in batches(windows, self._frames(BATCH_SECONDS)):
             for window, change in zip(group, self._change(group, sampling), strict=True):
                 joined.add(window, change)
-        for told, change in zip(recordings, joined.joined(), strict=True):
+        for (told, _), change in zip(listened, joined.joined(), strict=True):
             log_mel = self.feature_extractor.denormalize(told.features, told.corpus)
-            yield self.denoiser.smooth(change, log_mel)
+            z_scores = told.features + change[:, : self.feature_extractor.feature_size]
+            after = self.feature_extractor.denormalize(z_scores, told.corpus)
+            prosody = change[:, self.feature_extractor.feature_size :]
+            yield self.denoiser.smooth(torch.cat([after - log_mel, prosody], dim=1), log_mel)
 
     def _change(self, windows: Sequence[Window], sampling: Sampling) -> torch.Tensor:
         """Log-mels, log F0 and log tempo after denoising less before, `(batch, frames, n + 2)`."""

@@ -5,7 +5,7 @@ This file is copied to the Hub beside the pipeline, hence it imports nothing of 
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 
 CHOICES = {
     "output_type": ("wav", "mel"),
-    "method": ("auto", "diffusion", "shift"),
+    "method": ("auto", "both", "diffusion", "shift"),
     "vocoder": ("psola", "source_filter", "griffin_lim", "hifigan"),
 }
 NUMBERS = {"strength": (0, 1), "guidance_scale": (0, None), "intensity": (0, None)}
@@ -45,24 +45,6 @@ def check_settings(scheduler: Any, **settings: Any) -> None:
         raise ValueError(f"Bad callback_on_step_end {callback!r}, expected a function or None")
     _check_hifigan(settings.get("vocoder"), settings.get("hifigan"))
     _check_scheduler(scheduler, settings["num_inference_steps"])
-
-
-def check_heard(settings: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
-    """Refuse settings of the diffusion model for the shift, which would not listen to them.
-
-    Args:
-        settings: By name.
-        parameters: Of the call, by name, with their defaults.
-
-    Raises:
-        ValueError: One of them is another than its default; names all that are.
-    """
-    others = [n for n, value in settings.items() if not is_default(value, parameters[n].default)]
-    if others:
-        raise ValueError(
-            f"Got {sorted(others)} for method 'shift', which listens to none of them, expected "
-            "method='diffusion' with them; intensity says how far to shift"
-        )
 
 
 def is_default(value: Any, default: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+from collections.abc import Collection
 
 from .emotion_enhancement import EmotionEnhancementPipeline
 
@@ -16,10 +17,14 @@ ENHANCEMENT_SETTINGS = (
 )
 
 
-def add_enhancement_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give a command an option for each of `ENHANCEMENT_SETTINGS`."""
+def add_enhancement_arguments(
+    parser: argparse.ArgumentParser, without: Collection[str] = ()
+) -> None:
+    """Give a command an option for each of `ENHANCEMENT_SETTINGS`, but some."""
     parameters = inspect.signature(EmotionEnhancementPipeline.__call__).parameters
     for name in ENHANCEMENT_SETTINGS:
+        if name in without:
+            continue
         default = parameters[name].default
         parser.add_argument(
             f"--{name}", type=type(default), default=default, help=f"{default} when not given"

@@ -118,7 +118,7 @@ class Enhancement:
 
     Args:
         emotion: What was aimed at.
-        method: How it was changed, `"shift"` or `"diffusion"`.
+        method: How it was changed: `"shift"`, `"diffusion"` or `"both"`.
         sampling_rate: Of `samples` in Hz.
         samples: `(samples,)` int16.
         before: Probabilities by emotion, 0 to 1, of the recording.

@@ -54,12 +54,12 @@ THEME = gr.themes.Soft(
 )  # fmt: skip
 SLIDERS = {
     "intensity": (0, 2, 0.1, "Intensity", "0 leaves the emotion out, more than 1 exaggerates"),
-    "strength": (0, 1, 0.05, "Strength", "0 keeps the recording, 1 starts from nothing but noise"),
+    "strength": (0, 1, 0.05, "Strength", "0 leaves denoising out, 1 starts from nothing but noise"),
     "guidance_scale": (1, 8, 0.5, "Guidance", "How much the emotion counts; 1 is least"),
     "num_noises": (1, 8, 1, "Noises", "Averaged: more are steadier, and slower"),
     "num_inference_steps": (1, 50, 1, "Steps", "More are finer, and slower"),
 }
-AUTO, SHIFT, DIFFUSION = "auto", "shift", "diffusion"
+AUTO, SHIFT, DIFFUSION, BOTH = "auto", "shift", "diffusion", "both"
 DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(EmotionEnhancementPipeline.__call__).parameters.items()
@@ -153,11 +153,12 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
             [CLEARER, *EMOTIONS], value=CLEARER, label="Make the emotion", min_width=280
         )
         method = gr.Radio(
-            [AUTO, SHIFT, DIFFUSION],
+            [AUTO, SHIFT, DIFFUSION, BOTH],
             value=AUTO,
             label="Method",
             info="Shift: by the mean effect of an emotion. Diffusion: by a network, for this"
-            " recording. Auto: the shift, where the model holds one.",
+            " recording. Both: one on top of the other. Auto: shift to make clearer, both to"
+            " convert.",
             min_width=280,
         )
     intensity = _slider("intensity")
@@ -177,7 +178,7 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
 
     def show(file: str | None, name: str | None, target: str, *values: Any) -> tuple[Any, ...]:
         settings = dict(zip(("method", *SLIDERS), values, strict=True))
-        if settings["method"] != DIFFUSION:
+        if settings["method"] not in (DIFFUSION, BOTH):
             # The shift would refuse the settings of the diffusion, and auto take it for them.
             settings = {name: settings[name] for name in ("method", "intensity")}
         with _one_sentence():

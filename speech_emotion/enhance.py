@@ -28,8 +28,8 @@ Intensity = Annotated[
 Strength = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option(
-        help="Share of noise that diffusion starts from: 0 keeps the recording, 1 leaves most "
-        "freedom; stands for --method diffusion."
+        help="Share of noise that diffusion starts from: 0 leaves it out, 1 leaves it most "
+        "freedom; not for --method shift."
     ),
 ]
 
@@ -40,13 +40,15 @@ class Method(str, Enum):
     auto = "auto"
     shift = "shift"
     diffusion = "diffusion"
+    both = "both"
 
 
 Methods = Annotated[
     Optional[Method],  # noqa: UP045
     typer.Option(
         help="Of pitch, tempo and spectrum. shift: by the emotion's mean effect; diffusion: by the "
-        "model, for this recording; auto: a shift, if the model holds one. auto when not given."
+        "model, for this recording; both: one on top of the other. auto (when not given): shift to "
+        "make clearer, both to convert."
     ),
 ]
 Settings = Annotated[
@@ -211,9 +213,7 @@ def transform(
 def name_settings(
     method: Method | None, intensity: float | None, strength: float | None, corpus: str | None
 ) -> dict[str, Any]:
-    """Settings that have options of their own, by name; only diffusion has a strength."""
-    if method is None and strength is not None:
-        method = Method.diffusion
+    """Settings that have options of their own, by name."""
     chosen = {"intensity": intensity, "strength": strength, "corpus": corpus}
     return chosen if method is None else {"method": method.value, **chosen}
 

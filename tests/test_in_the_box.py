@@ -171,7 +171,7 @@ class TestDemo:
 
 
 class TestEnhancer:
-    @pytest.mark.parametrize("method", ["shift", "diffusion"])
+    @pytest.mark.parametrize("method", ["shift", "diffusion", "both"])
     def test_a_real_voice_is_moved_towards_the_emotion(self, method):
         """Anger is higher than sadness, and the other way round."""
         enhancer = load_enhancer(ENHANCER)
@@ -196,10 +196,13 @@ class TestEnhancer:
         for source in ("anger", "sadness"):
             assert shift.factors("anger", source) == shift.factors("anger", source, "emodb")
 
-    def test_the_shift_is_the_default_and_diffusion_is_there(self):
+    def test_the_default_to_convert_is_both_and_each_is_there(self):
         clip, carried = str(RECORDINGS / "08a02Tb.flac"), "sadness"
         enhancer = load_enhancer(ENHANCER)
-        for settings, method in (({}, "shift"), ({"strength": 0.8}, "diffusion")):
+        for settings, method in (
+            ({}, "both"),
+            *(({"method": m}, m) for m in ("shift", "diffusion")),
+        ):
             made = enhancer(clip, emotion="anger", source_emotion=carried, **settings)
             assert made.methods == [method]
 

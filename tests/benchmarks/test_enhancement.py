@@ -14,7 +14,7 @@ from benchmarks.opensmile_svm import opensmile_svm
 from benchmarks.panel import load_clips, load_fold, some_clips, wrong_emotions
 from datasets_scripts import EMOTIONS
 from evaluation import enhancement_table, provenance, read_records, write_records
-from evaluation.tables import CLASS_SHIFT, ENHANCER, PANEL, render_table
+from evaluation.tables import CLASS_SHIFT, DIFFUSION, ENHANCER, PANEL, render_table
 from training.state import write_json
 
 # The third needs the weights of Whisper.
@@ -106,6 +106,7 @@ def test_the_diffusion_is_compared_with_the_shift_on_the_same_recordings(measure
     assert {key for key, metrics in found.items() if "over_shift" in metrics} == {
         (ENHANCER, "converted"),
         (ENHANCER, "enhanced"),
+        (DIFFUSION, "converted"),
     }
 
 
@@ -125,7 +126,8 @@ def test_controls_of_the_run_are_not_those_that_are_measured_alone(measured, tmp
 
 def test_the_sound_is_measured_beside_that_of_the_recordings(measured):
     kept = by_condition([r for r in measured[1] if r["task"] == "preservation"], None)
-    assert set(kept) == {(s, d) for s in (ENHANCER, CLASS_SHIFT) for d in ("enhanced", "converted")}
+    both = {(s, d) for s in (ENHANCER, CLASS_SHIFT) for d in ("enhanced", "converted")}
+    assert set(kept) == both | {(DIFFUSION, "converted")}
     for metrics in kept.values():
         # Tempo moves, with whoever moves it.
         assert metrics["length"] != pytest.approx(1, abs=1e-3)

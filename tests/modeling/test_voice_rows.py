@@ -67,13 +67,13 @@ class TestSmoothChange:
         change = torch.full((50, BANDS + 2), 0.3)
         change[:, -2], change[:, -1] = np.log(1.2), np.log(0.8)
         smooth = smooth_change(change, SPEECH)
-        torch.testing.assert_close(smooth.features, torch.full((50, BANDS), 0.3))
+        torch.testing.assert_close(smooth.log_mel, torch.full((50, BANDS), 0.3))
         np.testing.assert_allclose(smooth.pitch_factor, np.full(50, 1.2), rtol=1e-5)
         np.testing.assert_allclose(smooth.tempo_factor, np.full(50, 0.8), rtol=1e-5)
 
     def test_nothing_to_do_is_to_do_nothing(self):
         smooth = smooth_change(torch.zeros(20, BANDS + 2), SPEECH[:20])
-        assert (smooth.features == 0).all()
+        assert (smooth.log_mel == 0).all()
         assert (smooth.pitch_factor == 1).all()
         assert (smooth.tempo_factor == 1).all()
 
@@ -86,11 +86,11 @@ class TestSmoothChange:
     def test_what_is_finer_than_a_sound_is_smoothed_away(self):
         noise = torch.randn(200, BANDS + 2, generator=torch.Generator().manual_seed(0))
         smooth = smooth_change(0.3 * noise, torch.zeros(200, BANDS))
-        for values in (smooth.features, np.log(smooth.pitch_factor), np.log(smooth.tempo_factor)):
+        for values in (smooth.log_mel, np.log(smooth.pitch_factor), np.log(smooth.tempo_factor)):
             assert values.std() < 0.3 / 2
         slow = torch.sin(torch.arange(400) / 120)[:, None].expand(-1, BANDS + 2)
         kept = smooth_change(0.5 * slow, torch.zeros(400, BANDS))
-        torch.testing.assert_close(kept.features, 0.5 * slow[:, :BANDS], atol=0.05, rtol=0)
+        torch.testing.assert_close(kept.log_mel, 0.5 * slow[:, :BANDS], atol=0.05, rtol=0)
 
     def test_a_pause_follows_the_speech_around_it_and_its_noise_is_not_lifted(self):
         speech = torch.zeros(200, BANDS)
@@ -100,17 +100,17 @@ class TestSmoothChange:
         smooth = smooth_change(change, speech)
         np.testing.assert_allclose(np.log(smooth.pitch_factor), 0.3, atol=0.01)
         np.testing.assert_allclose(np.log(smooth.tempo_factor), 0.3, atol=0.01)
-        torch.testing.assert_close(smooth.features[:60], torch.full((60, BANDS), 0.3))
-        assert smooth.features[90:110].abs().max() < 0.01
+        torch.testing.assert_close(smooth.log_mel[:60], torch.full((60, BANDS), 0.3))
+        assert smooth.log_mel[90:110].abs().max() < 0.01
         quieter = smooth_change(-change, speech)
-        assert (quieter.features[90:110] < -0.29).all()
+        assert (quieter.log_mel[90:110] < -0.29).all()
 
     def test_every_precision_is_taken(self):
         half = smooth_change(
             torch.full((20, BANDS + 2), 0.25, dtype=torch.bfloat16), SPEECH[:20].bfloat16()
         )
-        assert half.features.dtype == torch.float32
-        torch.testing.assert_close(half.features, torch.full((20, BANDS), 0.25))
+        assert half.log_mel.dtype == torch.float32
+        torch.testing.assert_close(half.log_mel, torch.full((20, BANDS), 0.25))
 
 
 class TestHarmonics:

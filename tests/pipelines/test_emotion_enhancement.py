@@ -629,7 +629,7 @@ class TestErrors:
             ({"guidance_scale": float("inf")}, "Bad guidance_scale inf, expected 0 or more"),
             ({"intensity": -1.0}, r"Bad intensity -1\.0, expected 0 or more"),
             ({"num_inference_steps": 0}, "Bad num_inference_steps 0, expected a whole number, 1"),
-            ({"method": "magic"}, r"Bad method 'magic', expected one of \['auto', 'diff"),
+            ({"method": "magic"}, r"Bad method 'magic', expected one of \['auto', 'both', 'diff"),
             ({"source_emotion": "joy"}, "Bad emotion 'joy', expected one of"),
             ({"output_type": "mp3"}, r"Bad output_type 'mp3', expected one of \['wav', 'mel'\]"),
             ({"vocoder": "robot"}, r"Bad vocoder 'robot', expected one of \['psola'"),

@@ -1,9 +1,11 @@
-"""`method="shift"`: recordings moved by the mean effect of an emotion; which `"auto"` takes."""
+"""Recordings moved by an emotion's mean effect, and by denoising on top; what `"auto"` takes."""
 
 import re
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from diffusers import DiffusionPipeline
 from toy_enhancer import get_dummy_components
 
@@ -32,7 +34,8 @@ def pitch_of(sound):
 
 
 def shift(pipe, sound, **settings):
-    return pipe(sound, RATE, corpus="emodb", method="shift", **settings).audios[0]
+    settings = {"corpus": "emodb", "method": "shift", **settings}
+    return pipe(sound, RATE, **settings).audios[0]
 
 
 def test_an_emotion_is_made_clearer_by_its_mean_effect(pipe, vowel):
@@ -134,14 +137,14 @@ def test_a_model_without_a_shift_says_so_and_does_without(vowel, tmp_path):
 
 
 class TestAuto:
-    def test_is_the_shift_where_there_is_one(self, pipe, vowel):
+    def test_shifts_what_is_made_clearer_and_does_both_to_convert(self, pipe, vowel):
         settings = {"corpus": "emodb", "source_emotion": "anger"}
         output = pipe([vowel] * 3, RATE, emotion=["anger", "sadness", None], **settings)
-        assert output.methods == ["shift"] * 3
+        assert output.methods == ["shift", "both", "shift"]
         assert output.emotions == ["anger", "sadness", "anger"]
-        for target, audio in zip(output.emotions, output.audios, strict=True):
-            shifted = shift(pipe, vowel, emotion=target, source_emotion="anger")
-            np.testing.assert_array_equal(audio, shifted)
+        shifted = shift(pipe, vowel, emotion="anger", source_emotion="anger")
+        for i in (0, 2):
+            np.testing.assert_array_equal(output.audios[i], shifted)
 
     @pytest.mark.parametrize(
         "setting",
@@ -159,7 +162,7 @@ class TestAuto:
     def test_settings_of_the_diffusion_are_listened_to(self, pipe, vowel, setting):
         """They mean that it is wanted; the shift, asked for by name, refuses them."""
         given = {"emotion": "anger", "source_emotion": "anger", **setting}
-        assert pipe(vowel[:4_000], RATE, **given).methods == ["diffusion"]
+        assert pipe(vowel[:4_000], RATE, **given).methods == ["both"]
         with pytest.raises(ValueError, match=re.escape(f"Got {[*setting]} for method 'shift'")):
             pipe(vowel, RATE, method="shift", **given)
 
@@ -169,3 +172,25 @@ class TestAuto:
         assert output.methods == ["shift"]
         half = shift(pipe, vowel, emotion="anger", source_emotion="anger", intensity=0.5)
         np.testing.assert_array_equal(output.audios[0], half)
+
+
+class TestBoth:
+    SAID: ClassVar = {"emotion": "anger", "source_emotion": "neutral", "corpus": "emodb"}
+
+    def test_without_denoising_it_is_the_shift(self, pipe, vowel):
+        plain = pipe(vowel, RATE, method="both", strength=0.0, **self.SAID).audios[0]
+        np.testing.assert_array_equal(plain, shift(pipe, vowel, **self.SAID))
+
+    def test_adds_half_of_what_denoising_changes_to_the_shift(self, pipe, vowel):
+        def spectrum(method, strength):
+            """Without its level, which is that of the recording whatever is done."""
+            settings = {"vocoder": "source_filter", "num_noises": 1, "strength": strength}
+            generator = torch.Generator().manual_seed(0)
+            made = pipe(vowel, RATE, method=method, generator=generator, **settings, **self.SAID)
+            assert made.methods == [method]
+            return made.log_mels[0] - made.log_mels[0].mean()
+
+        added = spectrum("both", 1.0) - spectrum("both", 0.0)
+        alone = spectrum("diffusion", 1.0) - spectrum("diffusion", 0.0)
+        share = float((added * alone).sum() / alone.square().sum())
+        assert share == pytest.approx(0.5, abs=0.1)

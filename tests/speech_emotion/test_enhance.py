@@ -108,24 +108,23 @@ def test_what_a_recording_carries_is_made_clearer(run, enhancer, speech, tmp_pat
     assert (tmp_path / "clear.wav").read_bytes() == (tmp_path / "same.wav").read_bytes()
 
 
-@pytest.mark.parametrize("use", ["enhance", "convert"])
-def test_by_default_the_shift_is_used(run, enhancer, speech, tmp_path, use):
+@pytest.mark.parametrize(("use", "best"), [("enhance", "shift"), ("convert", "both")])
+def test_by_default_what_is_best_for_the_use_is_done(run, enhancer, speech, tmp_path, use, best):
     command = [use, speech / "a.wav", "--model", enhancer, "--emotion", "anger"]
     command += ["--source_emotion", "fear"] if use == "convert" else []
     made = []
-    for number, chosen in enumerate([(), ("--method", "auto"), ("--method", "shift")]):
+    for number, chosen in enumerate([(), ("--method", "auto"), ("--method", best)]):
         result = run(*command, *chosen, "-o", f"{number}.wav")
         assert result.exit_code == 0, result.stderr
         made.append((tmp_path / f"{number}.wav").read_bytes())
     assert made[0] == made[1] == made[2]
 
 
-def test_strength_stands_for_diffusion(run, enhancer, speech, tmp_path):
-    """Also the one that diffusion has when nobody says anything."""
+def test_strength_stands_for_diffusion_on_top_of_the_shift(run, enhancer, speech, tmp_path):
     command = ("enhance", speech / "a.wav", "--model", enhancer, "--emotion", "anger")
-    for name, chosen in (("strength", "--strength=1"), ("diffusion", "--method=diffusion")):
-        assert run(*command, chosen, "-o", f"{name}.wav").exit_code == 0
-    made, named = ((tmp_path / f"{name}.wav").read_bytes() for name in ("strength", "diffusion"))
+    for name, chosen in (("strength", ()), ("both", ("--method", "both"))):
+        assert run(*command, "--strength=0.9", *chosen, "-o", f"{name}.wav").exit_code == 0
+    made, named = ((tmp_path / f"{name}.wav").read_bytes() for name in ("strength", "both"))
     assert made == named
     refused = run(*command, "--strength", "0.3", "--method", "shift", "--overwrite")
     assert "Got ['strength'] for method 'shift'" in refused.stderr

@@ -61,9 +61,9 @@ def test_a_band_filter_moves_no_pitch_and_no_tempo():
     for kind in BAND_FILTERS:
         shift = fit_band_filter(voices, EMOTIONS, kind)
         moved = shift(voices.log_mels[0], voices.prosodies[0], "anger", factors=(1.0, 1.0))
-        assert moved.tempo_factor == 1
+        np.testing.assert_allclose(moved.tempo_factor, 1)
         np.testing.assert_allclose(moved.pitch_factor, 1)
-        change = (moved.log_mel - voices.log_mels[0]).mean(dim=0)
+        change = moved.log_mel.mean(dim=0)
         assert change[4:].mean() > change[:4].mean() + 0.5
 
 
@@ -72,7 +72,7 @@ def test_only_towards_the_mean_depends_on_the_recording():
     for kind in BAND_FILTERS:
         shift = fit_band_filter(voices, EMOTIONS, kind)
         changes = [
-            shift(mel, prosody, "anger").log_mel - mel
+            shift(mel, prosody, "anger").log_mel
             for mel, prosody in zip(voices.log_mels[:5:4], voices.prosodies[:5:4], strict=True)
         ]
         alike = torch.allclose(changes[0][0], changes[1][0], atol=1e-4)
