@@ -396,8 +396,13 @@ def losses_of(run: DiffusionRun, batch: Batch) -> torch.Tensor:
     noisy = scheduler.add_noise(batch["latents"], batch["noise"], timestep)
     wanted = wanted_prediction(scheduler, batch)
     errors = (run.model(noisy, batch) - wanted).square().mean(dim=2)
-    weights = torch.ones(errors.shape[1], device=errors.device)
-    weights[-PROSODY_ROWS:] = run.config.prosody_weight
+    return mean_of_rows(errors, run.config.prosody_weight)
+
+
+def mean_of_rows(errors: torch.Tensor, prosody_weight: float) -> torch.Tensor:
+    """Mean `(batch,)` of the errors of rows `(batch, rows)`; pitch and tempo weigh so much each."""
+    weights = torch.ones(errors.shape[1]).to(errors)
+    weights[-PROSODY_ROWS:] = prosody_weight
     return errors @ (weights / weights.sum())
 
 

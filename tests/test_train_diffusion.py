@@ -353,6 +353,14 @@ def test_network_learns_what_the_scheduler_steps_with(prediction_type):
         torch.testing.assert_close(found, latents, atol=1e-4, rtol=1e-3)
 
 
+def test_pitch_and_tempo_weigh_what_is_said():
+    errors = torch.zeros(2, 22)
+    errors[0, :20], errors[1, 20:] = 1.0, 1.0
+    for weight, latents in ((1.0, 20 / 22), (4.0, 20 / 28), (0.0, 1.0)):
+        mean = train_diffusion.mean_of_rows(errors, weight)
+        torch.testing.assert_close(mean, torch.tensor([latents, 1 - latents]))
+
+
 def test_accumulation_updates_half_as_often(train):
     def updates(output, name):
         saved = next((output / "checkpoints").glob(name)) / "optimizer.bin"
