@@ -111,7 +111,7 @@ spectrum of the recording's own waveform are moved (PSOLA): by the mean effect o
 the model holds it (`method="shift"`), by latent diffusion (`method="diffusion"`), which sees
 latents of the recording's mel-spectrogram, its melody and its tempo, and has learned from pairs of
 recordings, aligned in time, in which one person says one sentence with two emotions, or by the
-second on top of the first (`method="both"`). By default the shift makes clearer, and both convert.
+second on top of the first (`method="both"`). The default is the shift, where the model holds it.
 {origin}
 
 ```python

@@ -217,10 +217,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             method: `"shift"` moves bands, pitch and tempo by the mean effect of the emotion on
                 training speakers, times `intensity`, which takes no network and listens to none of
                 the other settings; `"diffusion"` by what denoising changed; `"both"` by the shift
-                and, on top of it, half of what denoising changed. `"auto"` is what was measured to
-                be best: the shift where the emotion that is carried is made clearer, both where it
-                becomes another one, or where a setting of the diffusion is given; the diffusion
-                where the model holds no shift.
+                and, on top of it, half of what denoising changed. `"auto"` is the shift, which was
+                measured to cost least of voice, words and sound, or both where a setting of the
+                diffusion is given; the diffusion where the model holds no shift.
             source_emotion: What recordings carry now; what the listener hears when not given.
 
         Raises:
@@ -403,11 +402,11 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 "method='both' or 'diffusion' with them; intensity says how far to shift"
             )
 
-    def _auto(self, emotion: str, carried: str, told: Sequence[str]) -> str:
-        """What `"auto"` stands for where an emotion is to become another, or the same."""
+    def _auto(self, told: Sequence[str]) -> str:
+        """What `"auto"` stands for where these settings of the diffusion are given."""
         if self.shift is None:
             return "diffusion"
-        return "both" if told or emotion != carried else "shift"
+        return "both" if told else "shift"
 
     def _entries(self, audio: Any, sampling_rate: Any) -> list[Entry]:
         """One recording or several, checked as far as that takes no decoding."""
@@ -481,8 +480,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             told.carried = own or self._hear(told)
             # Who is to be given no emotion has the one that is carried made clearer.
             told.emotion = target or told.carried
-            automatic = self._auto(told.emotion, told.carried, settings)
-            told.method = automatic if method == "auto" else method
+            told.method = self._auto(settings) if method == "auto" else method
 
     def _hear(self, told: _Recording) -> str:
         """What the listener hears, or without one the recogniser."""

@@ -157,8 +157,8 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
             value=AUTO,
             label="Method",
             info="Shift: by the mean effect of an emotion. Diffusion: by a network, for this"
-            " recording. Both: one on top of the other. Auto: shift to make clearer, both to"
-            " convert.",
+            " recording. Both: one on top of the other. Auto: the shift, where the model"
+            " holds one.",
             min_width=280,
         )
     intensity = _slider("intensity")

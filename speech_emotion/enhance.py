@@ -47,8 +47,8 @@ Methods = Annotated[
     Optional[Method],  # noqa: UP045
     typer.Option(
         help="Of pitch, tempo and spectrum. shift: by the emotion's mean effect; diffusion: by the "
-        "model, for this recording; both: one on top of the other. auto (when not given): shift to "
-        "make clearer, both to convert."
+        "model, for this recording; both: one on top of the other. auto (when not given): shift, "
+        "if the model holds one, or both where a setting of the diffusion is given."
     ),
 ]
 Settings = Annotated[

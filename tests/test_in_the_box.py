@@ -196,14 +196,11 @@ class TestEnhancer:
         for source in ("anger", "sadness"):
             assert shift.factors("anger", source) == shift.factors("anger", source, "emodb")
 
-    def test_the_default_to_convert_is_both_and_each_is_there(self):
+    def test_the_shift_is_the_default_and_the_others_are_there(self):
         clip, carried = str(RECORDINGS / "08a02Tb.flac"), "sadness"
         enhancer = load_enhancer(ENHANCER)
-        for settings, method in (
-            ({}, "both"),
-            *(({"method": m}, m) for m in ("shift", "diffusion")),
-        ):
-            made = enhancer(clip, emotion="anger", source_emotion=carried, **settings)
+        for asked, method in (("auto", "shift"), ("both", "both"), ("diffusion", "diffusion")):
+            made = enhancer(clip, emotion="anger", source_emotion=carried, method=asked)
             assert made.methods == [method]
 
     def test_its_card_is_made_of_the_records(self, tmp_path):
