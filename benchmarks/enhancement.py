@@ -14,9 +14,9 @@ two alone. The primary comparison is how often the target is heard in what the e
 less how often in what the shift alone converts (`"over_shift"` in the records), in the mean of all
 judges.
 
-With `--trade_off` settings are tried on the validation speakers instead, which the default of
-strength and guidance is chosen by. Everything is kept in `--work`, so that a call goes on where the
-one before was stopped; runs may be measured by several calls side by side.
+With `--trade_off` settings of the diffusion, alone, are tried on the validation speakers instead,
+which the default of strength and guidance is chosen by. Everything is kept in `--work`, so that a
+call goes on where the one before was stopped; runs may be measured by several calls side by side.
 """
 
 import argparse
@@ -203,13 +203,13 @@ class Bench:
             plot_pitch(sounds, path, extractor.sampling_rate, extractor.hop_length)
 
     def try_settings(self) -> None:
-        """Judge conversion with several strengths and guidance scales."""
+        """Judge conversion by denoising alone; without any (strength 0) that is the recording."""
         grid = itertools.product(self.options.strengths, self.options.guidance_scales)
         for strength, scale in [(0.0, 1.0), *grid]:
             report = self.fold.folder / f"trade_off_{strength:g}_{scale:g}.json"
             if not report.exists():
                 settings = settings_of(self.options, strength=strength, guidance_scale=scale)
-                self.listen(Condition(ENHANCER, "converted"), settings, report)
+                self.listen(Condition(DIFFUSION, "converted"), settings, report)
 
     def listen(self, condition: Condition, settings: Settings, report: Path) -> None:
         """Make a condition, have it judged and write down what was heard, and how."""

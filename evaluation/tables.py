@@ -358,7 +358,7 @@ def _format_gain(metrics: Mapping[str, Any], name: str) -> str:
     if name not in metrics:
         return ""
     gain, low, high = (100 * value for value in (metrics[name], *metrics[f"{name}_ci95"]))
-    return f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(round(x, 1) + 0.0 for x in (gain, low, high)))
 
 
 def style_table(records: Iterable[Mapping[str, Any]]) -> str:

@@ -40,7 +40,7 @@ from .enhancement_windows import (
     pad_frames,
 )
 
-# How much of denoising's change is done on top of the shift (results/README.md: validation).
+# How much of denoising's change is done on top of the shift (chosen on validation speakers).
 WEIGHT_BESIDE_SHIFT = 0.5
 
 
@@ -242,8 +242,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             self.scheduler, **vars(sampling), **others, output_type=output_type, method=method
         )
         heard = {**vars(sampling), **others, "reference": reference}
-        told = self._settings_told({n: v for n, v in heard.items() if n != "intensity"})
-        self._check_method(method, told)
+        method = self._method(method, {n: v for n, v in heard.items() if n != "intensity"})
         entries = self._entries(audio, sampling_rate)
         given = self._names(emotion, len(entries), "emotions")
         corpora = self._names(corpus, len(entries), "corpora")
@@ -259,7 +258,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             )
         ]
         self._take_styles(recordings, references, sampling_rate)
-        self._take_aims(recordings, given, carried, method, told)
+        self._take_aims(recordings, given, carried, method)
         audios = self._changed(recordings, sampling, vocoder, hifigan)
         self.maybe_free_model_hooks()
         return self._output(recordings, audios, output_type)
@@ -386,27 +385,23 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         rate = self.feature_extractor.sampling_rate
         self.feature_extractor.calibrate(waves, rate, name=name, speakers=speakers)
 
-    def _settings_told(self, settings: dict[str, Any]) -> list[str]:
-        """Which settings of the diffusion are others than they are when nobody says anything."""
+    def _method(self, method: str, settings: dict[str, Any]) -> str:
+        """What was asked for; for `"auto"` what that stands for with these settings."""
         parameters = inspect.signature(type(self).__call__).parameters
-        return sorted(n for n, v in settings.items() if not is_default(v, parameters[n].default))
-
-    def _check_method(self, method: str, told: Sequence[str]) -> None:
-        if method in ("shift", "both") and self.shift is None:
+        told = sorted(n for n, v in settings.items() if not is_default(v, parameters[n].default))
+        if method == "auto":
+            with_shift = "both" if told else "shift"
+            return "diffusion" if self.shift is None else with_shift
+        if method != "diffusion" and self.shift is None:
             raise ValueError(
                 f"Bad method {method!r}, expected 'diffusion': the model holds no shift"
             )
         if method == "shift" and told:
             raise ValueError(
-                f"Got {list(told)} for method 'shift', which listens to none of them, expected "
+                f"Got {told} for method 'shift', which listens to none of them, expected "
                 "method='both' or 'diffusion' with them; intensity says how far to shift"
             )
-
-    def _auto(self, told: Sequence[str]) -> str:
-        """What `"auto"` stands for where these settings of the diffusion are given."""
-        if self.shift is None:
-            return "diffusion"
-        return "both" if told else "shift"
+        return method
 
     def _entries(self, audio: Any, sampling_rate: Any) -> list[Entry]:
         """One recording or several, checked as far as that takes no decoding."""
@@ -473,14 +468,13 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         given: Sequence[str | None],
         carried: Sequence[str | None],
         method: str,
-        settings: Sequence[str],
     ) -> None:
         """Note what each recording carries, what it is to carry, and how it gets there."""
         for told, target, own in zip(recordings, given, carried, strict=True):
             told.carried = own or self._hear(told)
             # Who is to be given no emotion has the one that is carried made clearer.
             told.emotion = target or told.carried
-            told.method = self._auto(settings) if method == "auto" else method
+            told.method = method
 
     def _hear(self, told: _Recording) -> str:
         """What the listener hears, or without one the recogniser."""

@@ -141,7 +141,7 @@ def start_stage(run: Run) -> None:
     optimizer = torch.optim.AdamW(
         parameter_groups(model.parameters(), run.config.weight_decay),
         lr=run.stage.learning_rate,
-        # One pass over the weights: on a processor a tenth of a small network's time.
+        # One pass over all weights: tensor by tensor it takes long where networks are small.
         fused=True,
     )
     run.model, run.optimizer, run.loader = run.accelerator.prepare(model, optimizer, loader)
