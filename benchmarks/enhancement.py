@@ -8,11 +8,12 @@ Everybody listens to waveforms at the enhancer's rate. The judges (`benchmarks.j
 here, on real speech of training speakers. Voice, words and sound are measured by models of others
 (`evaluation.quality`).
 
-What is judged is the enhancer as it converts (`method="both"`: the class shift, and denoising on
-top of it), and beside it, on the same recordings, by the same judges, told the same, either of the
-two alone. The primary comparison is how often the target is heard in what the enhancer converts,
-less how often in what the shift alone converts (`"over_shift"` in the records), in the mean of all
-judges.
+What is judged is the enhancer as it is at its best (`method="both"`: the class shift, and denoising
+on top of it; `rerank=True`: of several versions the one is kept that a classifier of the same fold,
+`--listeners`, is surest of), and beside it, on the same recordings, by the same judges, told the
+same: the shift reranked alike, both without reranking, and either of the two alone. The primary
+comparison is how often the target is heard in what the enhancer converts, less how often in what
+the reranked shift converts (`"over_shift"` in the records), in the mean of all judges.
 
 With `--trade_off` settings of the diffusion, alone, are tried on the validation speakers instead,
 which the default of strength and guidance is chosen by. Everything is kept in `--work`, so that a
@@ -45,9 +46,18 @@ from evaluation import (
     write_records,
 )
 from evaluation.quality import QualityMeter
-from evaluation.tables import CLASS_SHIFT, DIFFUSION, ENHANCER, OVER_SHIFT, PANEL, RECORDINGS
+from evaluation.tables import (
+    CLASS_SHIFT,
+    DIFFUSION,
+    ENHANCER,
+    OVER_SHIFT,
+    PANEL,
+    RECORDINGS,
+    RERANKED_SHIFT,
+    UNRANKED,
+)
 from modeling import extract_prosody
-from pipelines import add_enhancement_arguments
+from pipelines import EmotionEnhancementOutput, add_enhancement_arguments, load_classifier
 from training.config import DiffusionConfig, from_dict
 from training.enhancer_card import write_enhancer_card
 from training.run import has_fast_bfloat16
@@ -79,17 +89,30 @@ ORIGINAL = Condition(RECORDINGS, "original")
 CONDITIONS = (
     ORIGINAL,
     Condition(ENHANCER, "converted"),
+    Condition(RERANKED_SHIFT, "converted"),
+    Condition(UNRANKED, "converted"),
     Condition(CLASS_SHIFT, "converted"),
     Condition(DIFFUSION, "converted"),
     Condition(ENHANCER, "enhanced"),
+    Condition(RERANKED_SHIFT, "enhanced"),
+    Condition(UNRANKED, "enhanced"),
     Condition(CLASS_SHIFT, "enhanced"),
+    Condition(ENHANCER, "enhanced_guessed"),
     Condition(ENHANCER, "generated"),
     Condition(ENHANCER, "unconditional"),
     Condition(ENHANCER, "autoencoder_only"),
     Condition(ENHANCER, "wrong_emotion"),
 )
-# The pipeline's method of each.
-METHODS = {ENHANCER: "both", CLASS_SHIFT: "shift", DIFFUSION: "diffusion"}
+# How the pipeline is called for each.
+CALLS: dict[str, dict[str, Any]] = {
+    ENHANCER: {"method": "both", "rerank": True},
+    RERANKED_SHIFT: {"method": "shift", "rerank": True},
+    UNRANKED: {"method": "both"},
+    CLASS_SHIFT: {"method": "shift"},
+    DIFFUSION: {"method": "diffusion"},
+}
+# The shift that each is compared with: the one that knows as much.
+SHIFT_BESIDE = {ENHANCER: RERANKED_SHIFT, UNRANKED: CLASS_SHIFT, DIFFUSION: CLASS_SHIFT}
 # What models of others are asked about voice, words and sound of: that takes the most time.
 PRESERVED = ("enhanced", "converted")
 PICTURED = {
@@ -120,10 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
     options.command = ["-m", "benchmarks.enhancement", *arguments]
-    for run in options.runs:
-        claim(run, options)
+    listeners = options.listeners or [None] * len(options.runs)
+    if len(listeners) != len(options.runs):
+        raise ValueError(f"Got {len(listeners)} listeners, expected one for each of the runs")
+    for run, listener in zip(options.runs, listeners, strict=True):
+        claim(run, listener, options)
         if not options.collect_only:
-            bench = Bench(run, options)
+            bench = Bench(run, listener, options)
             (bench.try_settings if options.trade_off else bench.measure)()
     folders = [options.work / Path(run).name for run in options.runs]
     if options.trade_off:
@@ -144,7 +170,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.6, 0.8, 1.0])
     parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 3.0, 4.5])
     parser.add_argument("--plots", type=Path, default=Path("results/plots"))
-    add_enhancement_arguments(parser, without=["method"])
+    parser.add_argument(
+        "--listeners", nargs="+", help="a run of train_classifier.py for each enhancer's"
+    )
+    add_enhancement_arguments(parser, without=["method", "rerank"])
     return parser.parse_args(arguments)
 
 
@@ -156,11 +185,18 @@ class Bench:
 
     Args:
         run: Output folder of `train_diffusion.py`.
+        listener: Output folder of `train_classifier.py`; the enhancer's own recogniser, if None.
         options: The command line.
+
+    Raises:
+        ValueError: The listener was trained on other people.
     """
 
-    def __init__(self, run: str, options: argparse.Namespace) -> None:
+    def __init__(self, run: str, listener: str | None, options: argparse.Namespace) -> None:
         self.fold, self.options = load_fold(run, options.work), options
+        if listener is not None:
+            check_people(run, listener)
+            self.fold.pipe.listener = load_classifier(f"{listener}/model")
         self._meters: dict[str, QualityMeter] = {}
 
     @cached_property
@@ -233,7 +269,10 @@ class Bench:
             aimed = wrong_emotions(clips.emotions, settings.seed)
         jobs = zip(clips.waves, clips.corpora, aimed, clips.emotions, clips.rows, strict=True)
         shown = tqdm(jobs, total=len(clips.rows), desc=condition.name, mininterval=5)
-        return [self.change(condition, settings, *job) for job in shown], aimed
+        made = [self.change(condition, settings, *job) for job in shown]
+        if condition.data == "enhanced_guessed":
+            aimed = [one.emotions[0] for one in made]
+        return [one.audios[0] for one in made], aimed
 
     def change(
         self,
@@ -244,29 +283,29 @@ class Bench:
         target: str,
         source: str,
         row: int,
-    ) -> np.ndarray:
+    ) -> EmotionEnhancementOutput:
         """One recording; its noise depends on the recording and the seed alone."""
         pipe, data = self.fold.pipe, condition.data
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + row)
         with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
             if data == "autoencoder_only":
-                return pipe.reconstruct(wave, corpus=corpus).audios[0]
+                return pipe.reconstruct(wave, corpus=corpus)
             if data == "generated":
-                made = pipe.generate(
-                    wave, target, GENERATED_SECONDS, corpus=corpus, generator=generator
-                )
-                return made.audios[0]
+                length = GENERATED_SECONDS
+                return pipe.generate(wave, target, length, corpus=corpus, generator=generator)
             options: dict[str, Any] = asdict(settings)
             options.pop("seed")
-            if condition.system == CLASS_SHIFT:
+            call = CALLS[condition.system]
+            if call["method"] == "shift":
                 options = {"intensity": settings.intensity}
             elif data == "unconditional":
                 options |= {"intensity": 0.0, "guidance_scale": 1.0}
-            options["method"] = METHODS[condition.system]
             # A wrong emotion is one that the recording is wrongly said to carry already.
             carried = target if data == "wrong_emotion" else source
             said = {"emotion": target, "source_emotion": carried, "corpus": corpus}
-            return pipe(wave, **said, generator=generator, **options).audios[0]
+            if data == "enhanced_guessed":
+                said = {"corpus": corpus}
+            return pipe(wave, **said, generator=generator, **options, **call)
 
     def preserved(self, waves: Sequence[np.ndarray]) -> dict[str, dict[str, float]]:
         """What is left of voice, words and sound; the originals are measured once."""
@@ -290,7 +329,27 @@ def settings_of(options: argparse.Namespace, **changed: Any) -> Settings:
     return Settings(**given | changed)
 
 
-def claim(run: str, options: argparse.Namespace) -> None:
+def check_people(run: str, listener: str) -> None:
+    """Refuse a listener that has heard people whom the enhancer is tested on.
+
+    Raises:
+        ValueError: Protocol, fold, seed or corpora are others.
+    """
+    theirs, ours = (
+        yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
+        for folder in (listener, run)
+    )
+    told = [
+        {**{name: one[name] for name in ("protocol", "fold", "seed")}, "corpora": [*one["corpora"]]}
+        for one in (theirs, ours)
+    ]
+    if told[0] != told[1]:
+        raise ValueError(
+            f"Bad listener '{listener}', trained on {told[0]}, expected that of '{run}': {told[1]}"
+        )
+
+
+def claim(run: str, listener: str | None, options: argparse.Namespace) -> None:
     """Refuse to go on with, or to collect, what was measured otherwise or of another enhancer.
 
     Raises:
@@ -305,6 +364,7 @@ def claim(run: str, options: argparse.Namespace) -> None:
     now = {**asdict(settings_of(options, **varied)), "limit": options.limit}
     now |= {"judges": list(options.judges), "judge_seeds": options.judge_seeds}
     now["enhancer"] = digest_of(Path(run) / "model" / "denoiser")
+    now["listener"] = None if listener is None else digest_of(Path(listener) / "model")
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
     changed = sorted(key for key in now if before.get(key) != now[key])
     if changed:
@@ -345,8 +405,10 @@ def collect(folders: Sequence[Path], results: Path | None = None) -> list[Record
             own = condition_records(
                 condition.system, condition.data, corpus, of_folds, originals, kept, beside
             )
-            shift = reports.get(Condition(CLASS_SHIFT, condition.data), [])
-            if condition.system != CLASS_SHIFT and shift:
+            shift = reports.get(
+                Condition(SHIFT_BESIDE.get(condition.system, ""), condition.data), []
+            )
+            if shift:
                 own = [over_shift(record, of_folds, shift) for record in own]
             records += own
     return records

@@ -49,6 +49,7 @@ DATA_TITLES = {
 ENHANCER = "emotion-enhancer"
 CLASS_SHIFT = "class-shift"
 DIFFUSION = "diffusion-alone"
+UNRANKED, RERANKED_SHIFT = "emotion-enhancer-unranked", "class-shift-reranked"
 RECORDINGS = "recordings"
 SECONDS_A_SECOND = "_seconds_a_second"
 # The judges of emotion together.

@@ -42,6 +42,8 @@ from .enhancement_windows import (
 
 # How much of denoising's change is done on top of the shift (chosen on validation speakers).
 WEIGHT_BESIDE_SHIFT = 0.5
+# How far, as a share of what was asked for, the versions go of which one is kept.
+AMOUNTS = (0.5, 1.0, 1.5, 2.0)
 
 
 @dataclass
@@ -53,6 +55,7 @@ class EmotionEnhancementOutput(BaseOutput):
         log_mels: Natural logarithms of their mel magnitudes `(frames, n_mels)`.
         emotions: The emotion aimed at.
         methods: How each was changed: `"shift"`, `"diffusion"` or `"both"`.
+        amounts: How far each was changed, 1 being as far as was asked for; see `rerank`.
         sampling_rate: Rate of `audios` in Hz.
     """
 
@@ -60,6 +63,7 @@ class EmotionEnhancementOutput(BaseOutput):
     log_mels: list[torch.Tensor]
     emotions: list[str]
     methods: list[str]
+    amounts: list[float]
     sampling_rate: int
 
 
@@ -74,6 +78,7 @@ class _Recording:
         emotion: The target.
         carried: What it carries now.
         method: `"shift"`, `"diffusion"` or `"both"`.
+        amount: How far it was changed.
         generator: Of its noise.
         style: Z-scored log-mels whose style is taken.
     """
@@ -84,8 +89,26 @@ class _Recording:
     emotion: str = ""
     carried: str = ""
     method: str = "diffusion"
+    amount: float = 1.0
     generator: torch.Generator | None = None
     style: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A recording that is to be changed, with what has been found out about it.
+
+    Args:
+        told: The recording.
+        log_mel: Natural logarithms of its mel magnitudes `(frames, n_mels)`.
+        prosody: Its pitch on the same frames; None where nothing is to be changed.
+        denoised: How denoising changes it, or None.
+    """
+
+    told: _Recording
+    log_mel: torch.Tensor
+    prosody: Any
+    denoised: Any
 
 
 class EmotionEnhancementPipeline(DiffusionPipeline):
@@ -109,8 +132,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         shift: `EmotionShift` fitted on training speakers, or None: `method="shift"` needs it.
 
     Attributes:
-        listener: An audio classification pipeline that names the emotions that nobody names, where
-            the recogniser, which is small, is no good at it. Not saved.
+        listener: An audio classification pipeline that names the emotions that nobody names, and
+            says which version is the clearest, where the recogniser, which is small, is no good at
+            it. Not saved.
 
     Raises:
         ValueError: The recogniser and the denoiser have other labels.
@@ -178,6 +202,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[..., Any] | None = None,
         method: str = "auto",
         source_emotion: str | Sequence[str | None] | None = None,
+        rerank: bool = False,
     ) -> EmotionEnhancementOutput:
         r"""Enhance the emotion of recordings, or convert them to another one.
 
@@ -221,6 +246,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 measured to cost least of voice, words and sound, or both where a setting of the
                 diffusion is given; the diffusion where the model holds no shift.
             source_emotion: What recordings carry now; what the listener hears when not given.
+            rerank: Change each recording half as far as asked for, as far, one and a half times and
+                twice as far, and keep the version that the listener, or without one the recogniser,
+                is surest of (as generated images are reranked, Ramesh et al. 2021).
 
         Raises:
             ValueError: An unknown emotion, corpus, vocoder or option, numbers out of range or of
@@ -238,9 +266,8 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             callback_on_step_end,
         )
         others = {"vocoder": vocoder, "hifigan": hifigan}
-        check_settings(
-            self.scheduler, **vars(sampling), **others, output_type=output_type, method=method
-        )
+        chosen = {"output_type": output_type, "method": method, "rerank": rerank}
+        check_settings(self.scheduler, **vars(sampling), **others, **chosen)
         heard = {**vars(sampling), **others, "reference": reference}
         method = self._method(method, {n: v for n, v in heard.items() if n != "intensity"})
         entries = self._entries(audio, sampling_rate)
@@ -259,7 +286,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         ]
         self._take_styles(recordings, references, sampling_rate)
         self._take_aims(recordings, given, carried, method)
-        audios = self._changed(recordings, sampling, vocoder, hifigan)
+        audios = self._changed(recordings, sampling, rerank, vocoder, hifigan)
         self.maybe_free_model_hooks()
         return self._output(recordings, audios, output_type)
 
@@ -309,7 +336,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             voice = self.denoiser.voice(contour.float().cpu().numpy() + mean, hop, rate)
             sound = self.vocoder(log_mel, torch.from_numpy(voice), method="source_filter")
             audios = [sound.cpu().numpy()]
-        return EmotionEnhancementOutput(audios, [log_mel], [emotion], ["diffusion"], rate)
+        return EmotionEnhancementOutput(audios, [log_mel], [emotion], ["diffusion"], [1.0], rate)
 
     @torch.no_grad()
     def reconstruct(
@@ -444,11 +471,12 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         features = self.feature_extractor(wave, padding=False, truncation=False, corpus=corpus)
         return torch.from_numpy(features["input_features"][0])
 
-    def _recognise(self, features: torch.Tensor) -> str:
+    def _recognise(self, features: torch.Tensor) -> dict[str, float]:
+        """How sure the recogniser is of each emotion."""
         longest = self.feature_extractor.max_frames
         features = features[None, :longest].to(self._execution_device, self.classifier.dtype)
-        logits = self.classifier(features).logits
-        return self.classifier.config.id2label[int(logits.argmax())]
+        sure = self.classifier(features).logits.float().softmax(dim=-1)[0].tolist()
+        return dict(zip(self.emotions, sure, strict=True))
 
     def _take_styles(
         self,
@@ -477,19 +505,38 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             told.method = method
 
     def _hear(self, told: _Recording) -> str:
-        """What the listener hears, or without one the recogniser."""
+        """The emotion that the listener, or without one the recogniser, hears."""
+        sure = self._listened(told.wave, told.corpus) or self._recognise(told.features)
+        return max(sure, key=lambda name: sure[name])
+
+    def _sure(self, told: _Recording, sound: np.ndarray) -> float:
+        """How sure the listener is of what a recording is to carry; where it does not know that
+        emotion, or where there is none, the recogniser."""
+        wave = torch.from_numpy(sound)
+        sure = self._listened(wave, told.corpus)
+        if told.emotion not in sure:
+            sure = self._recognise(self._features(wave, told.corpus))
+        return sure[told.emotion]
+
+    def _listened(self, wave: torch.Tensor, corpus: str | None) -> dict[str, float]:
+        """How sure the listener is of those of the emotions that it knows."""
         if self.listener is None:
-            return self._recognise(told.features)
-        names = getattr(self.listener, "names", ())
-        known = {"corpus": told.corpus} if told.corpus in names else {}
-        rate = self.feature_extractor.sampling_rate
-        recording = {"array": told.wave.numpy(), "sampling_rate": rate}
+            return {}
+        known = {"corpus": corpus} if corpus in getattr(self.listener, "names", ()) else {}
+        recording = {
+            "array": wave.numpy(),
+            "sampling_rate": self.feature_extractor.sampling_rate,
+        }
         guesses = self.listener(recording, top_k=None, **known)
-        heard = (guess["label"] for guess in guesses if guess["label"] in self.emotions)
-        return next(heard, None) or self._recognise(told.features)
+        return {g["label"]: g["score"] for g in guesses if g["label"] in self.emotions}
 
     def _changed(
-        self, recordings: Sequence[_Recording], sampling: Sampling, vocoder: str, hifigan: Any
+        self,
+        recordings: Sequence[_Recording],
+        sampling: Sampling,
+        rerank: bool,
+        vocoder: str,
+        hifigan: Any,
     ) -> list[np.ndarray]:
         """Waveforms of recordings, each changed by its method."""
         still = [told.method == "diffusion" and not sampling.strength for told in recordings]
@@ -501,48 +548,56 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         changes = self._changes(denoised, sampling)
         audios = []
         for told, prosody in listened:
-            log_mel = self.feature_extractor.denormalize(told.features, told.corpus)
-            steps = []
-            if told.method != "diffusion":
-                steps.append(self._shift(told, log_mel, prosody, sampling.intensity))
-            if told.method != "shift" and sampling.strength:
-                weight = 1.0 if told.method == "diffusion" else WEIGHT_BESIDE_SHIFT
-                steps.append(next(changes).times(weight))
-            sound = self._moved(told, log_mel, prosody, steps, vocoder, hifigan)
-            # At the level that it had a peak may exceed full scale, where a file would clip it.
-            audios.append(sound / max(np.abs(sound).max(initial=0), 1.0))
+            source = _Source(
+                told,
+                self.feature_extractor.denormalize(told.features, told.corpus),
+                prosody,
+                next(changes) if told.method != "shift" and sampling.strength else None,
+            )
+            move = functools.partial(
+                self._moved, source, sampling.intensity, vocoder=vocoder, hifigan=hifigan
+            )
+            changed = rerank and prosody is not None
+            audios.append(self._clearest(told, move) if changed else move(1.0))
         return audios
 
-    def _shift(
-        self, told: _Recording, log_mel: torch.Tensor, prosody: Any, intensity: float
-    ) -> Any:
-        """How the mean effects of emotions move a recording."""
-        named = (told.emotion, told.carried, told.corpus)
-        factors = tuple(intensity * factor for factor in self.shift.factors(*named))
-        return self.shift(log_mel, prosody, *named, factors)
+    def _clearest(self, told: _Recording, move: Callable[[float], np.ndarray]) -> np.ndarray:
+        """Of versions that go less far and further the one that the emotion is heard best in."""
+        versions = [(amount, move(amount)) for amount in AMOUNTS]
+        told.amount, clearest = max(versions, key=lambda version: self._sure(told, version[1]))
+        return clearest
 
     def _moved(
-        self,
-        told: _Recording,
-        log_mel: torch.Tensor,
-        prosody: Any,
-        steps: Sequence[Any],
-        vocoder: str,
-        hifigan: Any,
+        self, source: _Source, intensity: float, amount: float, vocoder: str, hifigan: Any
     ) -> np.ndarray:
-        """A recording with changes one on top of the other, at its level."""
-        if not steps:
-            return told.wave.numpy()
-        change = functools.reduce(lambda one, other: one.then(other), steps)
+        """A recording changed so much of what was asked for, at its level."""
+        told, steps = source.told, []
+        if told.method != "diffusion":
+            named = (told.emotion, told.carried, told.corpus)
+            far = tuple(intensity * amount * factor for factor in self.shift.factors(*named))
+            steps.append(self.shift(source.log_mel, source.prosody, *named, far))
+        if source.denoised is not None:
+            weight = 1.0 if told.method == "diffusion" else WEIGHT_BESIDE_SHIFT
+            steps.append(source.denoised.times(amount * weight))
+        sound = told.wave.numpy()
+        if steps:
+            change = functools.reduce(lambda one, other: one.then(other), steps)
+            sound = self._vocoded(source, change, vocoder, hifigan)
+        # At the level that it had a peak may exceed full scale, where a file would clip it.
+        return sound / max(np.abs(sound).max(initial=0), 1.0)
+
+    def _vocoded(self, source: _Source, change: Any, vocoder: str, hifigan: Any) -> np.ndarray:
+        """A recording's waveform after a change."""
         contours: dict[str, Any] = {}
         if vocoder == "psola":
             contours = {
                 "pitch_factor": change.pitch_factor,
                 "tempo_factor": change.tempo_factor,
-                "prosody": prosody,
+                "prosody": source.prosody,
             }
+        told = source.told
         sound = self.vocoder(
-            log_mel + change.log_mel,
+            source.log_mel + change.log_mel,
             told.wave,
             method=vocoder,
             hifigan=hifigan,
@@ -564,6 +619,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             log_mels,
             [told.emotion for told in recordings],
             [told.method for told in recordings],
+            [told.amount for told in recordings],
             rate,
         )
 

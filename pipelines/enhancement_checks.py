@@ -18,6 +18,7 @@ CHOICES = {
 }
 NUMBERS = {"strength": (0, 1), "guidance_scale": (0, None), "intensity": (0, None)}
 COUNTS = ("num_inference_steps", "num_noises")
+SWITCHES = ("rerank",)
 # `step` of a scheduler that denoises from one timestep to the next.
 STEP = ["model_output", "timestep", "sample"]
 
@@ -30,14 +31,16 @@ def check_settings(scheduler: Any, **settings: Any) -> None:
         settings: Arguments of the call by name, those that this file knows or others.
 
     Raises:
-        ValueError: A number, count, choice, generator, callback or vocoder model that cannot be, or
-            a scheduler that cannot step so.
+        ValueError: A number, count, switch, choice, generator, callback or vocoder model that
+            cannot be, or a scheduler that cannot step so.
     """
     for name, value in settings.items():
         if name in NUMBERS:
             _check_number(name, value, *NUMBERS[name])
         elif name in COUNTS and not _is_count(value):
             raise ValueError(f"Bad {name} {value!r}, expected a whole number, 1 or more")
+        elif name in SWITCHES and not isinstance(value, bool):
+            raise ValueError(f"Bad {name} {value!r}, expected True or False")
         elif name in CHOICES and value not in CHOICES[name]:
             raise ValueError(f"Bad {name} {value!r}, expected one of {list(CHOICES[name])}")
     callback = settings.get("callback_on_step_end")

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 from collections.abc import Collection
+from typing import Any
 
 from .emotion_enhancement import EmotionEnhancementPipeline
 
@@ -14,6 +15,7 @@ ENHANCEMENT_SETTINGS = (
     "num_inference_steps",
     "num_noises",
     "vocoder",
+    "rerank",
 )
 
 
@@ -26,6 +28,7 @@ def add_enhancement_arguments(
         if name in without:
             continue
         default = parameters[name].default
-        parser.add_argument(
-            f"--{name}", type=type(default), default=default, help=f"{default} when not given"
-        )
+        kind: dict[str, Any] = {"type": type(default)}
+        if isinstance(default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        parser.add_argument(f"--{name}", default=default, help=f"{default} when not given", **kind)

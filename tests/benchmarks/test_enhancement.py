@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks import enhancement
 from benchmarks.enhancement import CONDITIONS, ORIGINAL, Condition
@@ -14,7 +15,15 @@ from benchmarks.opensmile_svm import opensmile_svm
 from benchmarks.panel import load_clips, load_fold, some_clips, wrong_emotions
 from datasets_scripts import EMOTIONS
 from evaluation import enhancement_table, provenance, read_records, write_records
-from evaluation.tables import CLASS_SHIFT, DIFFUSION, ENHANCER, PANEL, render_table
+from evaluation.tables import (
+    CLASS_SHIFT,
+    DIFFUSION,
+    ENHANCER,
+    PANEL,
+    RERANKED_SHIFT,
+    UNRANKED,
+    render_table,
+)
 from training.state import write_json
 
 # The third needs the weights of Whisper.
@@ -92,22 +101,40 @@ def test_judges_know_recordings_and_not_what_networks_of_noise_make(measured):
 
 def test_the_diffusion_is_compared_with_the_shift_on_the_same_recordings(measured):
     found = by_condition(measured[1])
-    for data in ("converted", "enhanced"):
+    # Who is reranked is compared with a shift that is reranked, too.
+    compared = {
+        (system, data): shift
+        for system, shift in ((ENHANCER, RERANKED_SHIFT), (UNRANKED, CLASS_SHIFT))
+        for data in ("converted", "enhanced")
+    } | {(DIFFUSION, "converted"): CLASS_SHIFT}
+    assert {key for key, metrics in found.items() if "over_shift" in metrics} == set(compared)
+    for (system, data), shift in compared.items():
         ours, theirs = (
-            report_of(measured[0], Condition(system, data))["clips"]
-            for system in (ENHANCER, CLASS_SHIFT)
+            report_of(measured[0], Condition(name, data))["clips"] for name in (system, shift)
         )
         assert ours["row"] == theirs["row"]
         assert ours["aimed"] == theirs["aimed"]
-        over = found[ENHANCER, data]["over_shift"]
-        difference = found[ENHANCER, data]["target_WA"] - found[CLASS_SHIFT, data]["target_WA"]
+        over = found[system, data]["over_shift"]
+        difference = found[system, data]["target_WA"] - found[shift, data]["target_WA"]
         assert over["gain"] == pytest.approx(difference)
         assert over["gain_ci95"][0] <= over["gain"] <= over["gain_ci95"][1]
-    assert {key for key, metrics in found.items() if "over_shift" in metrics} == {
-        (ENHANCER, "converted"),
-        (ENHANCER, "enhanced"),
-        (DIFFUSION, "converted"),
-    }
+
+
+def test_what_is_reranked_is_another_sound(measured):
+    kept = by_condition([r for r in measured[1] if r["task"] == "preservation"], None)
+    for reranked, once in ((ENHANCER, UNRANKED), (RERANKED_SHIFT, CLASS_SHIFT)):
+        assert kept[reranked, "converted"] != kept[once, "converted"]
+
+
+def test_a_listener_that_knows_the_tested_people_is_refused(run, tmp_path):
+    """Whoever chooses what is judged has to be as strange to the voices as the judges."""
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**settings, "fold": 1}))
+    arguments = ["--runs", str(run), "--listeners", str(tmp_path), "--work", str(tmp_path / "w")]
+    with pytest.raises(ValueError, match=r"Bad listener '.*', trained on .*'fold': 1"):
+        enhancement.main(arguments)
+    with pytest.raises(ValueError, match="Got 2 listeners, expected one for each of the runs"):
+        enhancement.main([*arguments[:3], "one", "two"])
 
 
 def test_controls_of_the_run_are_not_those_that_are_measured_alone(measured, tmp_path):
@@ -126,7 +153,8 @@ def test_controls_of_the_run_are_not_those_that_are_measured_alone(measured, tmp
 
 def test_the_sound_is_measured_beside_that_of_the_recordings(measured):
     kept = by_condition([r for r in measured[1] if r["task"] == "preservation"], None)
-    both = {(s, d) for s in (ENHANCER, CLASS_SHIFT) for d in ("enhanced", "converted")}
+    systems = (ENHANCER, RERANKED_SHIFT, UNRANKED, CLASS_SHIFT)
+    both = {(s, d) for s in systems for d in ("enhanced", "converted")}
     assert set(kept) == both | {(DIFFUSION, "converted")}
     for metrics in kept.values():
         # Tempo moves, with whoever moves it.
@@ -197,6 +225,15 @@ def test_wrong_emotions_are_wrong(measured):
         clips = report_of(measured[0], Condition(ENHANCER, data))["clips"]
         assert all(a != e for a, e in zip(clips["aimed"], clips["emotion"], strict=True))
     assert set(wrong_emotions(EMOTIONS * 10, seed=0)) == set(EMOTIONS)
+
+
+def test_a_guess_is_that_of_who_listens(measured, run):
+    """Judges are asked about the emotion that was guessed, which need not be the speaker's."""
+    clips = report_of(measured[0], Condition(ENHANCER, "enhanced_guessed"))["clips"]
+    fold = load_fold(str(run), Path(value_of(measured[0], "--work")))
+    waves = load_clips(fold, clips["row"][:3]).waves
+    guessed = fold.pipe(waves, corpus=clips["corpus"][:3], method="shift").emotions
+    assert clips["aimed"][:3] == guessed
 
 
 def test_a_stopped_measurement_goes_on(stopped, measured):

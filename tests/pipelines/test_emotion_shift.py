@@ -11,6 +11,7 @@ from toy_enhancer import get_dummy_components
 
 from modeling import extract_prosody
 from pipelines import EmotionEnhancementPipeline, load_enhancer
+from pipelines.emotion_enhancement import AMOUNTS
 
 RATE = 22_025
 
@@ -113,6 +114,68 @@ def test_a_listener_is_asked_instead_of_the_recogniser(vowel):
     assert given[0] == (len(vowel), RATE, None)
     named = shift(pipe, vowel, emotion=other, source_emotion=other)
     np.testing.assert_array_equal(made.audios[0], named)
+
+
+class TestReranking:
+    """Of versions that go less far and further the one is kept that the listener is surest of."""
+
+    WANTED: ClassVar = {"emotion": "anger", "source_emotion": "neutral", "corpus": "emodb"}
+
+    @staticmethod
+    def prefers_length(seconds):
+        """A listener that is surest of anger in what lasts so long."""
+
+        def listener(recording, top_k):
+            away = abs(len(recording["array"]) / recording["sampling_rate"] - seconds)
+            return [{"label": "fear", "score": away}, {"label": "anger", "score": 1 - away}]
+
+        return listener
+
+    @pytest.fixture
+    def listened(self):
+        return EmotionEnhancementPipeline(**get_dummy_components())
+
+    @pytest.mark.parametrize("amount", AMOUNTS)
+    def test_keeps_what_the_listener_hears_it_best_in(self, listened, vowel, amount):
+        as_far = listened(vowel, RATE, **self.WANTED, intensity=amount).audios[0]
+        listened.listener = self.prefers_length(len(as_far) / RATE)
+        made = listened(vowel, RATE, **self.WANTED, rerank=True)
+        assert made.amounts == [amount]
+        assert made.methods == ["shift"]
+        np.testing.assert_allclose(made.audios[0], as_far, atol=1e-4)
+
+    def test_asks_the_recogniser_about_emotions_that_the_listener_does_not_know(
+        self, listened, vowel
+    ):
+        alone = listened(vowel, RATE, **self.WANTED, rerank=True)
+        listened.listener = lambda recording, top_k: [{"label": "fear", "score": 1.0}]
+        beside = listened(vowel, RATE, **self.WANTED, rerank=True)
+        assert beside.amounts == alone.amounts
+        np.testing.assert_array_equal(beside.audios[0], alone.audios[0])
+
+    def test_chooses_for_each_recording_alone(self, listened, vowel):
+        short = vowel[: RATE // 2]
+        apart = [listened(sound, RATE, **self.WANTED, rerank=True) for sound in (vowel, short)]
+        together = listened([vowel, short], RATE, **self.WANTED, rerank=True)
+        assert together.amounts == [one.amounts[0] for one in apart]
+        for sound, one in zip(together.audios, apart, strict=True):
+            np.testing.assert_allclose(sound, one.audios[0], atol=1e-6)
+
+    def test_is_for_denoising_as_well(self, listened, vowel):
+        listened.listener = self.prefers_length(0.1)
+        settings = {"num_inference_steps": 2, "num_noises": 1, "corpus": "emodb"}
+        for method in ("diffusion", "both"):
+            noise = torch.Generator().manual_seed(0)
+            told = {**self.WANTED, **settings, "method": method, "generator": noise}
+            made = listened(vowel, RATE, **told, rerank=True)
+            assert made.methods == [method]
+            assert made.amounts[0] in AMOUNTS
+            assert np.isfinite(made.audios[0]).all()
+
+    @pytest.mark.parametrize("bad", [1, "yes", None])
+    def test_is_switched_on_or_off(self, listened, vowel, bad):
+        with pytest.raises(ValueError, match=f"Bad rerank {bad!r}, expected True or False"):
+            listened(vowel, RATE, **self.WANTED, rerank=bad)
 
 
 def test_a_saved_shift_moves_alike(pipe, vowel, tmp_path):
