@@ -43,7 +43,7 @@ from .enhancement_windows import (
 # How much of denoising's change is done on top of the shift (chosen on validation speakers).
 WEIGHT_BESIDE_SHIFT = 0.5
 # How far, as a share of what was asked for, the versions go of which one is kept.
-AMOUNTS = (0.5, 1.0, 1.5, 2.0)
+AMOUNTS = (0.5, 1.0, 1.5)
 
 
 @dataclass
@@ -246,9 +246,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 measured to cost least of voice, words and sound, or both where a setting of the
                 diffusion is given; the diffusion where the model holds no shift.
             source_emotion: What recordings carry now; what the listener hears when not given.
-            rerank: Change each recording half as far as asked for, as far, one and a half times and
-                twice as far, and keep the version that the listener, or without one the recogniser,
-                is surest of (as generated images are reranked, Ramesh et al. 2021).
+            rerank: Change each recording half as far as asked for, as far, and one and a half times
+                as far, and keep the version that the listener, or without one the recogniser, is
+                surest of (as generated images are reranked, Ramesh et al. 2021).
 
         Raises:
             ValueError: An unknown emotion, corpus, vocoder or option, numbers out of range or of
