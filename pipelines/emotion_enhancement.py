@@ -506,19 +506,19 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
 
     def _hear(self, told: _Recording) -> str:
         """The emotion that the listener, or without one the recogniser, hears."""
-        sure = self._listened(told.wave, told.corpus) or self._recognise(told.features)
+        sure = self._ask_listener(told.wave, told.corpus) or self._recognise(told.features)
         return max(sure, key=lambda name: sure[name])
 
-    def _sure(self, told: _Recording, sound: np.ndarray) -> float:
+    def _certainty(self, told: _Recording, sound: np.ndarray) -> float:
         """How sure the listener is of what a recording is to carry; where it does not know that
         emotion, or where there is none, the recogniser."""
         wave = torch.from_numpy(sound)
-        sure = self._listened(wave, told.corpus)
+        sure = self._ask_listener(wave, told.corpus)
         if told.emotion not in sure:
             sure = self._recognise(self._features(wave, told.corpus))
         return sure[told.emotion]
 
-    def _listened(self, wave: torch.Tensor, corpus: str | None) -> dict[str, float]:
+    def _ask_listener(self, wave: torch.Tensor, corpus: str | None) -> dict[str, float]:
         """How sure the listener is of those of the emotions that it knows."""
         if self.listener is None:
             return {}
@@ -564,7 +564,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
     def _clearest(self, told: _Recording, move: Callable[[float], np.ndarray]) -> np.ndarray:
         """Of versions that go less far and further the one that the emotion is heard best in."""
         versions = [(amount, move(amount)) for amount in AMOUNTS]
-        told.amount, clearest = max(versions, key=lambda version: self._sure(told, version[1]))
+        told.amount, clearest = max(versions, key=lambda version: self._certainty(told, version[1]))
         return clearest
 
     def _moved(

@@ -75,6 +75,7 @@ class Models:
         """Its pipeline."""
         pipe = _load(load_enhancer, self.enhancer_name, "enhancer", ENHANCER_VARIABLE)
         pipe.set_progress_bar_config(disable=True)
+        pipe.listener = self.classifier
         return pipe
 
 
@@ -119,6 +120,7 @@ class Enhancement:
     Args:
         emotion: What was aimed at.
         method: How it was changed: `"shift"`, `"diffusion"` or `"both"`.
+        amount: How far, 1 being as far as was asked for.
         sampling_rate: Of `samples` in Hz.
         samples: `(samples,)` int16.
         before: Probabilities by emotion, 0 to 1, of the recording.
@@ -130,6 +132,7 @@ class Enhancement:
 
     emotion: str
     method: str
+    amount: float
     sampling_rate: int
     samples: np.ndarray
     before: dict[str, float]
@@ -227,6 +230,7 @@ def enhance(
     return Enhancement(
         emotion=target,
         method=made.methods[0],
+        amount=made.amounts[0],
         sampling_rate=made.sampling_rate,
         samples=_as_pcm(made.audios[0]),
         before=before,

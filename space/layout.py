@@ -161,7 +161,13 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
             " holds one.",
             min_width=280,
         )
-    intensity = _slider("intensity")
+    with gr.Row():
+        intensity = _slider("intensity")
+        rerank = gr.Checkbox(
+            label="Rerank",
+            info="Makes three versions, half as far, as far and one and a half times as far, and"
+            " keeps the one in which the emotion is heard best.",
+        )
     with gr.Accordion("Settings of the diffusion", open=False):
         others = [_slider(name) for name in SLIDERS if name != "intensity"]
     button = gr.Button("Enhance or convert", variant="primary")
@@ -177,16 +183,17 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
     change = _picture("Spectrogram before, after, and what changed")
 
     def show(file: str | None, name: str | None, target: str, *values: Any) -> tuple[Any, ...]:
-        settings = dict(zip(("method", *SLIDERS), values, strict=True))
+        settings = dict(zip(("method", "rerank", *SLIDERS), values, strict=True))
         if settings["method"] not in (DIFFUSION, BOTH):
             # The shift would refuse the settings of the diffusion, and auto take it for them.
-            settings = {name: settings[name] for name in ("method", "intensity")}
+            settings = {name: settings[name] for name in ("method", "rerank", "intensity")}
         with _one_sentence():
             made = enhance(models, file, None if target == CLEARER else target, name, **settings)
         _warn(made.warnings)
+        how_far = "" if made.amount == 1 else f", {made.amount:g} times as far"
         verb = "Made clearer:" if target == CLEARER else "Converted to"
         return (
-            f"{verb} **{made.emotion}**, by {made.method}. {NO_JUDGE}",
+            f"{verb} **{made.emotion}**, by {made.method}{how_far}. {NO_JUDGE}",
             file,
             made.before,
             (made.sampling_rate, made.samples),
@@ -197,7 +204,7 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
 
     button.click(
         show,
-        [recording, voice, emotion, method, intensity, *others],
+        [recording, voice, emotion, method, rerank, intensity, *others],
         [aim, source, heard, result, heard_after, pitch, change],
         api_name="enhance",
         **_one_at_a_time(),

@@ -51,6 +51,15 @@ Methods = Annotated[
         "if the model holds one, or both where a setting of the diffusion is given."
     ),
 ]
+Rerank = Annotated[
+    Optional[bool],  # noqa: UP045
+    typer.Option(
+        "--rerank/--no-rerank",
+        help="Make three versions, half as far, as far and one and a half times as far, and keep "
+        "the one in which the emotion is heard best.",
+        show_default=False,
+    ),
+]
 Settings = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
@@ -88,6 +97,7 @@ def enhance(
     method: Methods = None,
     intensity: Intensity = None,
     strength: Strength = None,
+    rerank: Rerank = None,
     settings: Settings = None,
     output: Output = None,
     overwrite: options.Overwrite = False,
@@ -111,7 +121,7 @@ def enhance(
     Prints the files that it wrote. What it makes is synthetic speech: say so wherever you use it,
     and use it on nobody who did not agree to it.
     """
-    named = name_settings(method, intensity, strength, corpus)
+    named = name_settings(method, intensity, strength, rerank, corpus)
     # What it carries is what is made clearer.
     chosen = choose_settings(settings, **named, source_emotion=emotion)
     load = partial(load_enhancer, model, revision, trust_remote_code, device)
@@ -131,6 +141,7 @@ def convert(
     method: Methods = None,
     intensity: Intensity = None,
     strength: Strength = None,
+    rerank: Rerank = None,
     settings: Settings = None,
     output: Output = None,
     overwrite: options.Overwrite = False,
@@ -147,13 +158,13 @@ def convert(
     \b
     Examples:
       speech-emotion convert speech.wav --emotion anger -o angry.wav
-      speech-emotion convert recordings/ --emotion sadness -o sad/
+      speech-emotion convert recordings/ --emotion sadness --rerank -o sad/
       speech-emotion convert speech.wav --emotion fear --source_emotion neutral --intensity 0.7
 
     Prints the files that it wrote. What it makes is synthetic speech: say so wherever you use it,
     and use it on nobody who did not agree to it.
     """
-    named = name_settings(method, intensity, strength, corpus)
+    named = name_settings(method, intensity, strength, rerank, corpus)
     chosen = choose_settings(settings, **named, source_emotion=source_emotion)
     load = partial(load_enhancer, model, revision, trust_remote_code, device)
     transform(files, emotion, chosen, output, overwrite, calibrate, seed, load)
@@ -211,11 +222,15 @@ def transform(
 
 
 def name_settings(
-    method: Method | None, intensity: float | None, strength: float | None, corpus: str | None
+    method: Method | None,
+    intensity: float | None,
+    strength: float | None,
+    rerank: bool | None,
+    corpus: str | None,
 ) -> dict[str, Any]:
     """Settings that have options of their own, by name."""
-    chosen = {"intensity": intensity, "strength": strength, "corpus": corpus}
-    return chosen if method is None else {"method": method.value, **chosen}
+    named = {"intensity": intensity, "strength": strength, "rerank": rerank, "corpus": corpus}
+    return named if method is None else {"method": method.value, **named}
 
 
 def choose_settings(given: Sequence[str] | None, **named: Any) -> dict[str, Any]:

@@ -50,8 +50,8 @@ def client(address):
     return Client(address, verbose=False)
 
 
-def ask_to_enhance(client, file, emotion, method="diffusion", intensity=1.0):
-    values = [intensity, *QUICK.values()]
+def ask_to_enhance(client, file, emotion, method="diffusion", intensity=1.0, rerank=False):
+    values = [rerank, intensity, *QUICK.values()]
     return client.predict(handle_file(file), emotion, method, *values, api_name="/enhance")
 
 
@@ -89,6 +89,14 @@ class TestInterface:
         for (method, (text, *_)), used in zip(said.items(), ("shift", "diffusion"), strict=True):
             assert text.startswith("Made clearer:"), method
             assert f", by {used}." in text
+
+    def test_says_how_far_the_version_goes_that_is_heard_best(self, client, models, uploads):
+        file = uploads / "speech_0.wav"
+        text, _, heard, *_ = ask_to_enhance(client, file, "anger", "shift", rerank=True)
+        settings = {"emotion": "anger", "source_emotion": heard["label"], "method": "shift"}
+        (amount,) = models.enhancer(str(file), **settings, rerank=True).amounts
+        far = {1.0: "."}.get(amount, f", {amount:g} times as far.")
+        assert text.startswith(f"Converted to **anger**, by shift{far}")
 
     def test_a_calibration_is_of_one_session(self, client, address, models, uploads):
         def hear(who):

@@ -99,6 +99,20 @@ def test_convert_needs_an_emotion_and_takes_what_is_carried(run, enhancer, speec
     assert made[0] < made[1]
 
 
+def test_the_version_in_which_it_is_heard_best_is_kept(run, enhancer, speech, tmp_path):
+    command = ("convert", speech / "a.wav", "--emotion", "anger", "--source_emotion", "sadness")
+    result = run(*command, "--method", "shift", "--rerank", "--model", enhancer)
+    assert result.exit_code == 0, result.stderr
+    pipe = load_enhancer(enhancer)
+    told = {"emotion": "anger", "source_emotion": "sadness", "method": "shift"}
+    expected = pipe(speech / "a.wav", **told, rerank=True)
+    made, _ = soundfile.read(tmp_path / "a_anger.wav")
+    np.testing.assert_allclose(made, expected.audios[0], atol=1e-3)
+    wrong = run(*command, "--set", "rerank=perhaps", "--overwrite", "--model", enhancer)
+    assert wrong.exit_code == 2
+    assert "Bad rerank 'perhaps', expected bool" in wrong.stderr
+
+
 def test_what_a_recording_carries_is_made_clearer(run, enhancer, speech, tmp_path):
     """And not something else on the way from what the classifier hears."""
     command = ("--emotion", "anger", "--corpus", "emodb", "--model", enhancer)
