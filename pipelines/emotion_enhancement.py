@@ -42,6 +42,8 @@ from .enhancement_windows import (
 
 # How much of denoising's change is done on top of the shift (chosen on validation speakers).
 WEIGHT_BESIDE_SHIFT = 0.5
+# What is chosen for each recording (on validation speakers the best; see `__call__`).
+AUTO = "auto"
 # How far, as a share of what was asked for, the versions go of which one is kept.
 AMOUNTS = (0.5, 1.0, 1.5)
 
@@ -200,7 +202,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         output_type: str = "wav",
         generator: torch.Generator | list[torch.Generator] | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
-        method: str = "auto",
+        method: str = AUTO,
         source_emotion: str | Sequence[str | None] | None = None,
         rerank: bool = False,
     ) -> EmotionEnhancementOutput:
@@ -244,7 +246,8 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 the other settings; `"diffusion"` by what denoising changed; `"both"` by the shift
                 and, on top of it, half of what denoising changed. `"auto"` is the shift, which was
                 measured to cost least of voice, words and sound, or both where a setting of the
-                diffusion is given; the diffusion where the model holds no shift.
+                diffusion is given, or where another emotion is aimed at and `rerank` is set, which
+                converts best; the diffusion where the model holds no shift.
             source_emotion: What recordings carry now; what the listener hears when not given.
             rerank: Change each recording half as far as asked for, as far, and one and a half times
                 as far, and keep the version that the listener, or without one the recogniser, is
@@ -285,7 +288,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             )
         ]
         self._take_styles(recordings, references, sampling_rate)
-        self._take_aims(recordings, given, carried, method)
+        self._take_aims(recordings, given, carried, method, rerank)
         audios = self._changed(recordings, sampling, rerank, vocoder, hifigan)
         self.maybe_free_model_hooks()
         return self._output(recordings, audios, output_type)
@@ -413,12 +416,14 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         self.feature_extractor.calibrate(waves, rate, name=name, speakers=speakers)
 
     def _method(self, method: str, settings: dict[str, Any]) -> str:
-        """What was asked for; for `"auto"` what that stands for with these settings."""
+        """What was asked for; for `"auto"` what that stands for with these settings, where that is
+        the same for all recordings."""
         parameters = inspect.signature(type(self).__call__).parameters
         told = sorted(n for n, v in settings.items() if not is_default(v, parameters[n].default))
-        if method == "auto":
-            with_shift = "both" if told else "shift"
-            return "diffusion" if self.shift is None else with_shift
+        if method == AUTO:
+            if self.shift is None:
+                return "diffusion"
+            return "both" if told else AUTO
         if method != "diffusion" and self.shift is None:
             raise ValueError(
                 f"Bad method {method!r}, expected 'diffusion': the model holds no shift"
@@ -496,13 +501,15 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         given: Sequence[str | None],
         carried: Sequence[str | None],
         method: str,
+        rerank: bool,
     ) -> None:
         """Note what each recording carries, what it is to carry, and how it gets there."""
         for told, target, own in zip(recordings, given, carried, strict=True):
             told.carried = own or self._hear(told)
             # Who is to be given no emotion has the one that is carried made clearer.
             told.emotion = target or told.carried
-            told.method = method
+            converts_best = "both" if rerank and told.emotion != told.carried else "shift"
+            told.method = converts_best if method == AUTO else method
 
     def _hear(self, told: _Recording) -> str:
         """The emotion that the listener, or without one the recogniser, hears."""

@@ -158,7 +158,7 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
             label="Method",
             info="Shift: by the mean effect of an emotion. Diffusion: by a network, for this"
             " recording. Both: one on top of the other. Auto: the shift, where the model"
-            " holds one.",
+            " holds one, or both to convert with reranking.",
             min_width=280,
         )
     with gr.Row():

@@ -48,7 +48,8 @@ Methods = Annotated[
     typer.Option(
         help="Of pitch, tempo and spectrum. shift: by the emotion's mean effect; diffusion: by the "
         "model, for this recording; both: one on top of the other. auto (when not given): shift, "
-        "if the model holds one, or both where a setting of the diffusion is given."
+        "if the model holds one, or both where a setting of the diffusion is given or --rerank "
+        "converts."
     ),
 ]
 Rerank = Annotated[

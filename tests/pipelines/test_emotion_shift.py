@@ -119,7 +119,10 @@ def test_a_listener_is_asked_instead_of_the_recogniser(vowel):
 class TestReranking:
     """Of versions that go less far and further the one is kept that the listener is surest of."""
 
-    WANTED: ClassVar = {"emotion": "anger", "source_emotion": "neutral", "corpus": "emodb"}
+    WANTED: ClassVar = {
+        **{"emotion": "anger", "source_emotion": "neutral", "corpus": "emodb"},
+        "method": "shift",
+    }
 
     @staticmethod
     def prefers_length(seconds):
@@ -160,6 +163,13 @@ class TestReranking:
         assert together.amounts == [one.amounts[0] for one in apart]
         for sound, one in zip(together.audios, apart, strict=True):
             np.testing.assert_allclose(sound, one.audios[0], atol=1e-6)
+
+    def test_converts_by_both_and_makes_clearer_by_the_shift(self, listened, vowel):
+        """Where nobody says how, as came out best."""
+        emotions = {"emotion": ["anger", "fear"], "source_emotion": "anger", "corpus": "emodb"}
+        made = listened([vowel, vowel], RATE, **emotions, rerank=True)
+        assert made.methods == ["shift", "both"]
+        assert listened([vowel, vowel], RATE, **emotions).methods == ["shift", "shift"]
 
     def test_is_for_denoising_as_well(self, listened, vowel):
         listened.listener = self.prefers_length(0.1)
