@@ -1,14 +1,13 @@
 """Size and latency of a classifier: the pipeline of PyTorch beside its ONNX files, on one thread.
 
-    python -m benchmarks.speed --model outputs/transformer_0/model --corpus emodb=path/to/emodb \\
-        --enhancer pretrained/enhancer
+    python -m benchmarks.speed --model outputs/transformer_0/model --corpus emodb=path/to/emodb
 
 Every recording is classified by each in turn, several times over. What counts is the processor's
 time, which on one thread is the latency of a machine that has nothing else to do; a recording's is
 the shortest of its rounds. The ratio is what can be compared between machines.
 
-With `--enhancer` the time of a conversion with the default settings is measured too, by diffusion
-and by the shift, in seconds for each second of the recording.
+With `--enhancer` the time of a conversion is measured instead, by each method, in seconds for each
+second of the recording.
 """
 
 import argparse
@@ -33,14 +32,20 @@ from pipelines.export_onnx import export_onnx
 
 from .command_line import add_corpora
 
-ENHANCER_METHODS = ("both", "diffusion", "shift")
+ENHANCER_CALLS: dict[str, dict[str, Any]] = {
+    "both, reranked": {"method": "both", "rerank": True},
+    "both": {"method": "both"},
+    "diffusion": {"method": "diffusion"},
+    "shift, reranked": {"method": "shift", "rerank": True},
+    "shift": {"method": "shift"},
+}
 PIPELINE, ONNX, ONNX_HALF = "pipeline", "onnx", "onnx_half"
 # From samples `(samples,)` at the model's rate to probabilities in the order of its labels.
 Classify = Callable[[np.ndarray], np.ndarray]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Export, classify, compare and write a record for each corpus."""
+    """Export, classify, compare and write a record for each corpus; or time an enhancer."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
     torch.set_num_threads(1)
@@ -49,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         feature_extractor=AutoFeatureExtractor.from_pretrained(options.model),
     )
     command = ["-m", "benchmarks.speed", *arguments]
+    if options.enhancer:
+        for corpus, data_dir in options.corpus:
+            waves = recordings(corpus, data_dir, options.limit, classifier)
+            write_records(options.output, [enhancer(classifier, waves, corpus, options, command)])
+        return
     with tempfile.TemporaryDirectory() as folder:
         files = {
             name: export_onnx(classifier, Path(folder, f"{name}.onnx"), half=name == ONNX_HALF)
@@ -58,9 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             waves = recordings(corpus, data_dir, options.limit, classifier)
             record = measure(classifier, files, waves, corpus, options, command)
             write_records(options.output, [record])
-            if options.enhancer:
-                rate = _rate(classifier)
-                write_records(options.output, [enhancer(waves, rate, corpus, options, command)])
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -71,7 +78,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", required=True, help="folder or Hub id of a classifier")
-    parser.add_argument("--enhancer", help="folder or Hub id of an enhancer, to be measured too")
+    parser.add_argument(
+        "--enhancer",
+        help="folder or Hub id of an enhancer, which is measured instead, with the classifier as "
+        "its listener",
+    )
     add_corpora(parser)
     parser.add_argument("--limit", type=int, default=24, help="recordings, evenly over the corpus")
     parser.add_argument("--rounds", type=int, default=5)
@@ -120,8 +131,8 @@ def measure(
 
 
 def enhancer(
+    classifier: Any,
     waves: Sequence[np.ndarray],
-    rate: int,
     corpus: str,
     options: argparse.Namespace,
     command: Sequence[str],
@@ -130,16 +141,17 @@ def enhancer(
     started = time.monotonic()
     pipe = load_enhancer(options.enhancer)
     pipe.set_progress_bar_config(disable=True)
+    pipe.listener, rate = classifier, _rate(classifier)
     first, second = pipe.emotions[:2]
     metrics: dict[str, Any] = {"recordings": len(waves), "threads": 1}
-    for method in ENHANCER_METHODS:
+    for name, call in ENHANCER_CALLS.items():
         spent = []
         # The first one is not counted: it allocates.
         for wave in [waves[0], *waves]:
             start = time.process_time()
-            pipe(wave, rate, emotion=first, source_emotion=second, method=method)
+            pipe(wave, rate, emotion=first, source_emotion=second, **call)
             spent.append((time.process_time() - start) / (len(wave) / rate))
-        metrics[f"{method}_seconds_a_second"] = round(float(np.mean(spent[1:])), 4)
+        metrics[f"{name}_seconds_a_second"] = round(float(np.mean(spent[1:])), 4)
     return make_record(
         task="speed",
         corpus=corpus,
