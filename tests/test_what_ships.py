@@ -20,7 +20,7 @@ def test_the_diffusion_model_is_used_as_it_was_judged():
     arguments = shlex.split(command)[3:]
     options = enhancement.parse_arguments(arguments)
     defaults = inspect.signature(EmotionEnhancementPipeline.__call__).parameters
-    for name in set(ENHANCEMENT_SETTINGS) - {"method"}:
+    for name in set(ENHANCEMENT_SETTINGS) - {"method", "rerank"}:
         assert defaults[name].default == getattr(options, name), name
 
 

@@ -105,7 +105,7 @@ def test_model_index_holds_the_records_numbers(tmp_path):
 
 def test_every_score_in_the_text_stands_in_the_records():
     own = record()
-    section = card(records=[own]).text.split("## Results")[1].split("## Training")[0]
+    section = card(records=[own]).text.split("## Results")[1].split("Measured on")[0]
     names = ("WA", "UA", "macro_F1")
     values = [own["metrics"][name] for name in names]
     values += [bound for name in names for bound in own["metrics"][f"{name}_ci95"]]
