@@ -175,7 +175,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 3.0, 4.5])
     parser.add_argument("--plots", type=Path, default=Path("results/plots"))
     parser.add_argument(
-        "--listeners", nargs="+", help="a run of train_classifier.py for each enhancer's"
+        "--listeners", nargs="+", help="runs of train_classifier.py, one for each of the runs"
     )
     add_enhancement_arguments(parser, without=["method", "rerank"])
     return parser.parse_args(arguments)

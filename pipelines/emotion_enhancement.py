@@ -68,6 +68,11 @@ class EmotionEnhancementOutput(BaseOutput):
     amounts: list[float]
     sampling_rate: int
 
+    def describe(self, index: int = 0) -> str:
+        """How a recording was changed, in words, as `"both, 1.5 times as far"`."""
+        amount = self.amounts[index]
+        return self.methods[index] + ("" if amount == 1 else f", {amount:g} times as far")
+
 
 @dataclass
 class _Recording:
@@ -508,8 +513,8 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             told.carried = own or self._hear(told)
             # Who is to be given no emotion has the one that is carried made clearer.
             told.emotion = target or told.carried
-            converts_best = "both" if rerank and told.emotion != told.carried else "shift"
-            told.method = converts_best if method == AUTO else method
+            best = "both" if rerank and told.emotion != told.carried else "shift"
+            told.method = best if method == AUTO else method
 
     def _hear(self, told: _Recording) -> str:
         """The emotion that the listener, or without one the recogniser, hears."""

@@ -120,7 +120,7 @@ class Enhancement:
     Args:
         emotion: What was aimed at.
         method: How it was changed: `"shift"`, `"diffusion"` or `"both"`.
-        amount: How far, 1 being as far as was asked for.
+        how: That, and how far, in words.
         sampling_rate: Of `samples` in Hz.
         samples: `(samples,)` int16.
         before: Probabilities by emotion, 0 to 1, of the recording.
@@ -132,7 +132,7 @@ class Enhancement:
 
     emotion: str
     method: str
-    amount: float
+    how: str
     sampling_rate: int
     samples: np.ndarray
     before: dict[str, float]
@@ -230,7 +230,7 @@ def enhance(
     return Enhancement(
         emotion=target,
         method=made.methods[0],
-        amount=made.amounts[0],
+        how=made.describe(),
         sampling_rate=made.sampling_rate,
         samples=_as_pcm(made.audios[0]),
         before=before,

@@ -30,6 +30,10 @@ MOST_WAITING = 20
 # Uploads and results are deleted when they are so many seconds old.
 KEPT_SECONDS = 3600
 CLEARER = "clearer, whatever it is"
+RERANK = (
+    "Makes three versions, half as far, as far and one and a half times as far, and keeps the one"
+    " in which the emotion is heard best."
+)
 TITLE = "Emotion in speech"
 INTRODUCTION = f"""# {TITLE}
 Hear which acted emotion a voice resembles, make it clearer, or turn it into another one.
@@ -163,11 +167,7 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
         )
     with gr.Row():
         intensity = _slider("intensity")
-        rerank = gr.Checkbox(
-            label="Rerank",
-            info="Makes three versions, half as far, as far and one and a half times as far, and"
-            " keeps the one in which the emotion is heard best.",
-        )
+        rerank = gr.Checkbox(label="Rerank", info=RERANK)
     with gr.Accordion("Settings of the diffusion", open=False):
         others = [_slider(name) for name in SLIDERS if name != "intensity"]
     button = gr.Button("Enhance or convert", variant="primary")
@@ -190,10 +190,9 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
         with _one_sentence():
             made = enhance(models, file, None if target == CLEARER else target, name, **settings)
         _warn(made.warnings)
-        how_far = "" if made.amount == 1 else f", {made.amount:g} times as far"
         verb = "Made clearer:" if target == CLEARER else "Converted to"
         return (
-            f"{verb} **{made.emotion}**, by {made.method}{how_far}. {NO_JUDGE}",
+            f"{verb} **{made.emotion}**, by {made.how}. {NO_JUDGE}",
             file,
             made.before,
             (made.sampling_rate, made.samples),

@@ -359,7 +359,6 @@ def make(pipe: Any, job: _Job, emotion: str | None, seed: int, call: Mapping[str
     generator = torch.Generator().manual_seed(seed)
     made = pipe(recording.source, emotion=emotion, generator=generator, **call)
     write_sound(job.output, made.audios[0], made.sampling_rate)
-    far = "" if made.amounts[0] == 1 else f", {made.amounts[0]:g} times as far"
-    say(f"{recording.name}: towards {made.emotions[0]} by {made.methods[0]}{far}")
+    say(f"{recording.name}: towards {made.emotions[0]} by {made.describe()}")
     if job.output is not None:
         print(job.output, flush=True)
