@@ -25,6 +25,7 @@ from .enhancement_checks import (
     generators_each,
     is_default,
     one_each,
+    one_or,
 )
 from .enhancement_export import save_with_code
 from .enhancement_sampling import Sampling, denoise, set_timesteps
@@ -44,6 +45,15 @@ from .enhancement_windows import (
 WEIGHT_BESIDE_SHIFT = 0.5
 # What is chosen for each recording (on validation speakers the best; see `__call__`).
 AUTO = "auto"
+# Settings that denoising alone listens to.
+DENOISING = (
+    "strength",
+    "guidance_scale",
+    "num_inference_steps",
+    "num_noises",
+    "callback_on_step_end",
+    "reference",
+)
 # How far, as a share of what was asked for, the versions go of which one is kept.
 AMOUNTS = (0.5, 1.0, 1.5)
 
@@ -247,9 +257,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             callback_on_step_end: Called with `(pipeline, step, timestep, {"latents": ...})` after
                 each step; may return a dictionary with other latents, which are noisy rows.
             method: `"shift"` moves bands, pitch and tempo by the mean effect of the emotion on
-                training speakers, times `intensity`, which takes no network and listens to none of
-                the other settings; `"diffusion"` by what denoising changed; `"both"` by the shift
-                and, on top of it, half of what denoising changed. `"auto"` is the shift, which was
+                training speakers, times `intensity`, which takes no network and listens to no
+                setting of the diffusion; `"diffusion"` by what denoising changed; `"both"` by the
+                shift and, on top of it, half of what denoising changed. `"auto"` is the shift, which was
                 measured to cost least of voice, words and sound, or both where a setting of the
                 diffusion is given, or where another emotion is aimed at and `rerank` is set, which
                 converts best; the diffusion where the model holds no shift.
@@ -273,11 +283,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             num_noises,
             callback_on_step_end,
         )
-        others = {"vocoder": vocoder, "hifigan": hifigan}
-        chosen = {"output_type": output_type, "method": method, "rerank": rerank}
-        check_settings(self.scheduler, **vars(sampling), **others, **chosen)
-        heard = {**vars(sampling), **others, "reference": reference}
-        method = self._method(method, {n: v for n, v in heard.items() if n != "intensity"})
+        sound = {"vocoder": vocoder, "hifigan": hifigan, "output_type": output_type}
+        chosen = {"method": method, "rerank": rerank, "reference": reference}
+        method = self.check(**vars(sampling), **sound, **chosen)
         entries = self._entries(audio, sampling_rate)
         given = self._names(emotion, len(entries), "emotions")
         corpora = self._names(corpus, len(entries), "corpora")
@@ -420,11 +428,37 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         rate = self.feature_extractor.sampling_rate
         self.feature_extractor.calibrate(waves, rate, name=name, speakers=speakers)
 
-    def _method(self, method: str, settings: dict[str, Any]) -> str:
-        """What was asked for; for `"auto"` what that stands for with these settings, where that is
-        the same for all recordings."""
+    def check(
+        self, emotion: Any = None, corpus: Any = None, source_emotion: Any = None, **settings: Any
+    ) -> str:
+        """Refuse what a call would refuse whatever the recordings are, before any is read.
+
+        Args:
+            emotion: One for all recordings, as of a call.
+            corpus: Likewise.
+            source_emotion: Likewise.
+            settings: Other arguments of a call, by name; the defaults of those that are not given.
+
+        Returns:
+            The method that the call would use, `"auto"` where that depends on the recording.
+
+        Raises:
+            ValueError: As of a call.
+        """
         parameters = inspect.signature(type(self).__call__).parameters
-        told = sorted(n for n, v in settings.items() if not is_default(v, parameters[n].default))
+        if unknown := sorted(set(settings) - set(parameters)):
+            raise ValueError(f"Bad setting '{unknown[0]}', expected some of {list(parameters)}")
+        given = {name: p.default for name, p in parameters.items()} | settings
+        check_settings(self.scheduler, **given)
+        for names, kind in ((emotion, "emotions"), (source_emotion, "emotions")):
+            self._names(names, 1, kind)
+        self._names(corpus, 1, "corpora")
+        told = sorted(n for n in DENOISING if not is_default(given[n], parameters[n].default))
+        return self._method(given["method"], told)
+
+    def _method(self, method: str, told: Sequence[str]) -> str:
+        """What was asked for; for `"auto"` what that stands for, with some settings of denoising,
+        where that is the same for all recordings."""
         if method == AUTO:
             if self.shift is None:
                 return "diffusion"
@@ -435,7 +469,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             )
         if method == "shift" and told:
             raise ValueError(
-                f"Got {told} for method 'shift', which listens to none of them, expected "
+                f"Got {list(told)} for method 'shift', which listens to none of them, expected "
                 "method='both' or 'diffusion' with them; intensity says how far to shift"
             )
         return method
@@ -459,7 +493,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         """One reference for all, or one for each of so many recordings."""
         entries = self._entries(reference, sampling_rate)
         if len(entries) not in (1, count):
-            raise ValueError(f"Got {len(entries)} references, expected 1 or {count}")
+            raise ValueError(f"Got {len(entries)} references, expected {one_or(count)}")
         return entries
 
     def _read(self, entries: Sequence[Entry], sampling_rate: Any) -> list[torch.Tensor]:

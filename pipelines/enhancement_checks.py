@@ -79,7 +79,7 @@ def one_each(given: Any, count: int, name: str) -> list[str | None]:
     if wrong:
         raise ValueError(f"Bad {name} {wrong}, expected names or None")
     if len(entries) != count:
-        raise ValueError(f"Got {len(entries)} {name}, expected 1 or {count}")
+        raise ValueError(f"Got {len(entries)} {name}, expected {one_or(count)}")
     return entries
 
 
@@ -94,8 +94,12 @@ def generators_each(given: Any, count: int) -> list[torch.Generator | None]:
     if wrong:
         raise ValueError(f"Bad generator of type {wrong}, expected torch.Generator, a list or None")
     if len(entries) != count:
-        raise ValueError(f"Got {len(entries)} generators, expected 1 or {count}")
+        raise ValueError(f"Got {len(entries)} generators, expected {one_or(count)}")
     return entries
+
+
+def one_or(count: int) -> str:
+    return "1" if count == 1 else f"1 or {count}"
 
 
 _GENERATORS = (torch.Generator, type(None))

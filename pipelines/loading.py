@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
 
 import modeling
 
@@ -24,12 +24,19 @@ def load_classifier(
         device: Where it computes; as transformers chooses when not given.
 
     Raises:
-        ValueError: A model with classes that neither has.
+        ValueError: A model with classes that neither has, or one that is no classifier of sound.
         OSError: No such folder or model, or one whose weights are not in safetensors.
     """
     # Said, since transformers would otherwise ask on the terminal.
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    model = AutoModelForAudioClassification.from_pretrained(name, use_safetensors=True, **options)
+    config = AutoConfig.from_pretrained(name, **options)
+    if type(config) not in AutoModelForAudioClassification._model_mapping:
+        raise ValueError(
+            f"Bad model '{name}' of type '{config.model_type}', expected an audio classifier"
+        )
+    model = AutoModelForAudioClassification.from_pretrained(
+        name, config=config, use_safetensors=True, **options
+    )
     extractor = AutoFeatureExtractor.from_pretrained(name, **options)
     return EmotionClassificationPipeline(model=model, feature_extractor=extractor, device=device)
 

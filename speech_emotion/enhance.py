@@ -78,6 +78,9 @@ Output = Annotated[
         "output; SPEECH_enhanced.wav or SPEECH_EMOTION.wav here when not given.",
     ),
 ]
+# Of `--set`: what switches may be called, and what is expected of other words.
+WORDS = {"true": True, "false": False, "yes": True, "no": False}
+EXPECTED = {bool: "true or false", int: "a whole number", float: "a number"}
 Seed = Annotated[int, typer.Option(min=0, help="Of the noise: the same seed, the same sound.")]
 
 
@@ -206,8 +209,9 @@ def transform(
         failures.finish()
     pipe = load()
     call = check_settings(pipe, settings)
-    if emotion is not None and emotion not in pipe.emotions:
-        raise typer.BadParameter(f"Bad --emotion '{emotion}', expected one of {pipe.emotions}")
+    with refusing():
+        # Once for all: what is wrong for one recording is wrong for the next.
+        pipe.check(emotion=emotion, **call)
     if calibrate is not None:
         rate = pipe.feature_extractor.sampling_rate
         waves = read_folder(calibrate, rate, failures)
@@ -246,7 +250,9 @@ def choose_settings(given: Sequence[str] | None, **named: Any) -> dict[str, Any]
         if not equals or not name:
             raise typer.BadParameter(f"Bad --set '{text}', expected NAME=VALUE")
         if name in chosen:
-            raise typer.BadParameter(f"Got {name} twice, expected it once")
+            raise typer.BadParameter(
+                f"Got --set {name} beside an option that says it, or twice, expected it once"
+            )
         chosen[name] = value
     return chosen
 
@@ -273,11 +279,10 @@ def _as_type_of(default: Any, name: str, value: Any) -> Any:
     if not isinstance(value, str) or default is None or isinstance(default, str):
         return value
     kind = type(default)
-    words = {"true": True, "false": False}
     try:
-        return words[value.lower()] if kind is bool else kind(value)
+        return WORDS[value.lower()] if kind is bool else kind(value)
     except (ValueError, KeyError) as error:
-        raise typer.BadParameter(f"Bad {name} '{value}', expected {kind.__name__}") from error
+        raise typer.BadParameter(f"Bad {name} '{value}', expected {EXPECTED[kind]}") from error
 
 
 def plan(recordings: Sequence[Recording], output: str | None, suffix: str) -> list[_Job]:

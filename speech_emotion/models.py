@@ -117,7 +117,8 @@ def load_enhancer(
         pipe = load(name, revision, trust_remote_code)
         pipe.to(find_device(device))
     pipe.set_progress_bar_config(disable=True)
-    if model is None:
+    own = own_model("ENHANCER")
+    if own is not None and Path(name).resolve() == own.resolve():
         # Of the package's own two the classifier hears strangers far better than the enhancer.
         pipe.listener = load_classifier(None, None, False, device)
     return pipe

@@ -226,7 +226,6 @@ class TestAuto:
             {"guidance_scale": 1.0},
             {"num_inference_steps": 2},
             {"num_noises": 1},
-            {"vocoder": "source_filter"},
             {"reference": np.ones(900, np.float32)},
             {"callback_on_step_end": lambda *_: {}},
         ],
@@ -238,6 +237,16 @@ class TestAuto:
         assert pipe(vowel[:4_000], RATE, **given).methods == ["both"]
         with pytest.raises(ValueError, match=re.escape(f"Got {[*setting]} for method 'shift'")):
             pipe(vowel, RATE, method="shift", **given)
+
+    def test_another_vocoder_moves_the_spectrum_alone(self, pipe, vowel):
+        """By the method that it would have been moved by, too."""
+        given = {"emotion": "anger", "source_emotion": "sadness", "vocoder": "source_filter"}
+        made = pipe(vowel, RATE, **given)
+        assert made.methods == ["shift"]
+        # Whose tempo is another one.
+        assert len(shift(pipe, vowel, emotion="anger", source_emotion="sadness")) != len(vowel)
+        assert abs(len(made.audios[0]) - len(vowel)) <= pipe.feature_extractor.hop_length
+        assert np.abs(made.audios[0][: len(vowel)] - vowel[: len(made.audios[0])]).max() > 1e-3
 
     def test_intensity_is_of_both(self, pipe, vowel):
         given = {"emotion": "anger", "source_emotion": "anger", "intensity": 0.5}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from toy_enhancer import get_dummy_components
 
-from pipelines import EmotionEnhancementPipeline, load_enhancer
+from pipelines import EmotionEnhancementPipeline, load_classifier, load_enhancer
 
 TRAP = "raise SystemExit('the code was run')"
 
@@ -46,3 +46,8 @@ def test_foreign_classes_are_refused(folder, tmp_path):
 def test_no_folder(tmp_path):
     with pytest.raises(OSError, match="gone"):
         load_enhancer(tmp_path / "gone")
+
+
+def test_an_enhancer_is_no_classifier(folder):
+    with pytest.raises(ValueError, match="of type 'emotion-enhancer', expected an audio classif"):
+        load_classifier(folder)

@@ -112,7 +112,7 @@ def test_the_version_in_which_it_is_heard_best_is_kept(run, enhancer, speech, tm
     np.testing.assert_allclose(made, expected.audios[0], atol=1e-3)
     wrong = run(*command, "--set", "rerank=perhaps", "--overwrite", "--model", enhancer)
     assert wrong.exit_code == 2
-    assert "Bad rerank 'perhaps', expected bool" in wrong.stderr
+    assert "Bad rerank 'perhaps', expected true or false" in wrong.stderr
 
 
 def test_what_a_recording_carries_is_made_clearer(run, enhancer, speech, tmp_path):
@@ -148,7 +148,7 @@ def test_strength_stands_for_diffusion_on_top_of_the_shift(run, enhancer, speech
 
 def test_calibrated_with_a_folder(enhance, speech, tmp_path):
     # Which keeps the tempo.
-    command = (speech / "a.wav", "--set", "vocoder=source_filter")
+    command = (speech / "a.wav", "--method", "diffusion", "--set", "vocoder=source_filter")
     enhance(*command, "-o", "plain.wav")
     result = enhance(*command, "-o", "calibrated.wav", "--calibrate", speech)
     assert result.exit_code == 0, result.stderr
@@ -161,11 +161,14 @@ def test_calibrated_with_a_folder(enhance, speech, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--emotion", "joy"), "Bad --emotion 'joy', expected one of ['neutral', 'happiness'"),
+        (("--emotion", "joy"), "Bad emotion 'joy', expected one of ['neutral', 'happiness'"),
         (("--set", "volume=3"), "Bad setting 'volume', expected some of: method=auto"),
         (("--set", "volume"), "Bad --set 'volume', expected NAME=VALUE"),
-        (("--strength", "0.5", "--set", "strength=1"), "Got strength twice"),
-        (("--set", "guidance_scale=much"), "Bad guidance_scale 'much', expected float"),
+        (("--strength", "0.5", "--set", "strength=1"), "Got --set strength beside an option"),
+        (("--strength", "1.5"), "Bad strength 1.5, expected 0 to 1"),
+        (("--set", "source_emotion=rage"), "Bad emotion 'rage', expected one of"),
+        (("--corpus", "nix"), "Bad corpus 'nix', expected one of"),
+        (("--set", "guidance_scale=much"), "Bad guidance_scale 'much', expected a number"),
         (("-o", "made.txt"), "Bad --output 'made.txt', expected one of ['.wav'"),
         (("speech/inner/c.wav", "-o", "made.wav"), "for 2 recordings, expected a folder"),
         (("speech/inner/c.wav", "-o", "-"), "Got 2 recordings for standard output"),
@@ -178,15 +181,8 @@ def test_wrong_commands_write_nothing(enhance, speech, tmp_path, arguments, mess
     before = contents(tmp_path)
     result = enhance(speech / "a.wav", *arguments)
     assert result.exit_code == 2
-    assert message in result.stderr
-    assert contents(tmp_path) == before
-
-
-def test_a_setting_out_of_range_fails_without_a_trace(enhance, speech, tmp_path):
-    before = contents(tmp_path)
-    result = enhance(speech / "a.wav", "--strength", "1.5")
-    assert result.exit_code == 1
-    assert "Bad strength 1.5, expected 0 to 1" in result.stderr
+    # Once, however many recordings there are.
+    assert result.stderr.count(message) == 1
     assert contents(tmp_path) == before
 
 
