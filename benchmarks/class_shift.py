@@ -39,7 +39,7 @@ from tqdm.auto import tqdm
 from datasets_scripts import EMOTIONS, load_corpus, protocol_folds
 from evaluation import Record, plot_pitch, provenance, write_records
 from evaluation.quality import QualityMeter
-from evaluation.tables import CLASS_SHIFT, PANEL, RECORDINGS
+from evaluation.tables import BAND_FILTER, CLASS_SHIFT, PANEL, RECORDINGS
 from modeling import EmotionShift, MelVocoder, Prosody, extract_prosody
 from training.shift import BAND_FILTERS, Voices, fit_band_filter, fit_class_shift
 from training.state import write_json
@@ -69,7 +69,7 @@ from .panel import (
     wrong_emotions,
 )
 
-BAND_FILTER, PSOLA, ORIGINAL = "band-filter", "psola", RECORDINGS
+PSOLA, ORIGINAL = "psola", RECORDINGS
 NOTHING = (0.0, 0.0)
 # What models of others are asked about voice, words and sound of: that takes the most time.
 PRESERVED = ("vocoder_only", "enhanced", "converted")

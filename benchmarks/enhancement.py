@@ -11,7 +11,8 @@ here, on real speech of training speakers. Voice, words and sound are measured b
 What is judged is the enhancer as it converts best (`method="both"`: the class shift, and denoising
 on top of it; `rerank=True`: of several versions the one is kept that a classifier of the same fold,
 `--listeners`, is surest of), and beside it, on the same recordings, by the same judges, told the
-same: the shift reranked alike, both without reranking, and either of the two alone. The primary
+same: the shift reranked alike, both without reranking, either of the two alone, and a fixed filter
+of bands. The primary
 comparison is how often the target is heard in what the enhancer converts, less how often in what
 the reranked shift converts (`"over_shift"` in the records), in the mean of all judges.
 
@@ -21,21 +22,17 @@ call goes on where the one before was stopped; runs may be measured by several c
 """
 
 import argparse
-import hashlib
 import itertools
 import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
-from tqdm.auto import tqdm
 
 from datasets_scripts import EMOTIONS
 from evaluation import (
@@ -47,9 +44,11 @@ from evaluation import (
 )
 from evaluation.quality import QualityMeter
 from evaluation.tables import (
+    BAND_FILTER,
     CLASS_SHIFT,
     DIFFUSION,
     ENHANCER,
+    OVER_FILTER,
     OVER_SHIFT,
     PANEL,
     RECORDINGS,
@@ -57,10 +56,8 @@ from evaluation.tables import (
     UNRANKED,
 )
 from modeling import extract_prosody
-from pipelines import EmotionEnhancementOutput, add_enhancement_arguments, load_classifier
 from training.config import DiffusionConfig, from_dict
 from training.enhancer_card import write_enhancer_card
-from training.run import has_fast_bfloat16
 from training.state import write_json
 
 from .clarity import (
@@ -74,15 +71,19 @@ from .clarity import (
     target_gain,
     write_votes,
 )
+from .enhancer_bench import (
+    EnhancerBench,
+    Settings,
+    claim,
+    each_listener,
+    enhancer_parser,
+    settings_of,
+)
 from .fold_quality import measure_quality, quality_meter
 from .judges import EMOTION_JUDGES, log_mels
 from .panel import (
     Clips,
     Panel,
-    load_fold,
-    runs_parser,
-    some_clips,
-    wrong_emotions,
 )
 
 ORIGINAL = Condition(RECORDINGS, "original")
@@ -93,10 +94,12 @@ CONDITIONS = (
     Condition(UNRANKED, "converted"),
     Condition(CLASS_SHIFT, "converted"),
     Condition(DIFFUSION, "converted"),
+    Condition(BAND_FILTER, "converted"),
     Condition(ENHANCER, "enhanced"),
     Condition(RERANKED_SHIFT, "enhanced"),
     Condition(UNRANKED, "enhanced"),
     Condition(CLASS_SHIFT, "enhanced"),
+    Condition(BAND_FILTER, "enhanced"),
     Condition(ENHANCER, "enhanced_guessed"),
     Condition(RERANKED_SHIFT, "enhanced_guessed"),
     Condition(ENHANCER, "generated"),
@@ -104,19 +107,11 @@ CONDITIONS = (
     Condition(ENHANCER, "autoencoder_only"),
     Condition(ENHANCER, "wrong_emotion"),
 )
-# How the pipeline is called for each.
-CALLS: dict[str, dict[str, Any]] = {
-    ENHANCER: {"method": "both", "rerank": True},
-    RERANKED_SHIFT: {"method": "shift", "rerank": True},
-    UNRANKED: {"method": "both"},
-    CLASS_SHIFT: {"method": "shift"},
-    DIFFUSION: {"method": "diffusion"},
-}
-# The shift alone converts best on validation speakers when it may go twice as far, which is
-# further than versions go: a control gets as good a choice.
-INTENSITY = {Condition(RERANKED_SHIFT, "converted"): 4 / 3}
 # The shift that each is compared with: the one that knows as much.
 SHIFT_BESIDE = {ENHANCER: RERANKED_SHIFT, UNRANKED: CLASS_SHIFT, DIFFUSION: CLASS_SHIFT}
+FILTER_BESIDE = dict.fromkeys(
+    (ENHANCER, RERANKED_SHIFT, UNRANKED, CLASS_SHIFT, DIFFUSION), BAND_FILTER
+)
 # What models of others are asked about voice, words and sound of: that takes the most time.
 PRESERVED = ("enhanced", "converted")
 PICTURED = {
@@ -126,20 +121,6 @@ PICTURED = {
 }
 # What of the original's likeness to its speaker a default has to keep.
 KEPT = 0.9
-GENERATED_SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the enhancer is used, whatever its method."""
-
-    strength: float
-    guidance_scale: float
-    intensity: float
-    num_inference_steps: int
-    num_noises: int
-    vocoder: str
-    seed: int
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -147,11 +128,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
     options.command = ["-m", "benchmarks.enhancement", *arguments]
-    listeners = options.listeners or [None] * len(options.runs)
-    if len(listeners) != len(options.runs):
-        raise ValueError(f"Got {len(listeners)} listeners, expected one for each of the runs")
-    for run, listener in zip(options.runs, listeners, strict=True):
-        claim(run, listener, options)
+    name, changed = "tested_with.json", {}
+    if options.trade_off:
+        name, changed = "tried_with.json", {"strength": 0.0, "guidance_scale": 1.0}
+    for run, listener in each_listener(options):
+        claim(run, listener, options, name, **changed)
         if not options.collect_only:
             bench = Bench(run, listener, options)
             (bench.try_settings if options.trade_off else bench.measure)()
@@ -166,41 +147,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    parser = runs_parser("benchmarks.enhancement", __doc__, "results/enhancement.json")
+    parser = enhancer_parser("benchmarks.enhancement", __doc__, "results/enhancement.json")
     parser.add_argument("--trade_off", action="store_true", help="try settings on validation")
     wanted = list(dict.fromkeys(condition.data for condition in CONDITIONS))
     parser.add_argument("--data", nargs="+", choices=wanted, default=wanted, help="only these")
-    parser.add_argument("--collect_only", action="store_true", help="measure nothing")
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.6, 0.8, 1.0])
     parser.add_argument("--guidance_scales", type=float, nargs="+", default=[2.0, 3.0, 4.5])
     parser.add_argument("--plots", type=Path, default=Path("results/plots"))
-    parser.add_argument(
-        "--listeners", nargs="+", help="runs of train_classifier.py, one for each of the runs"
-    )
-    add_enhancement_arguments(parser, without=["method", "rerank"])
     return parser.parse_args(arguments)
 
 
 # --- Conditions ----------------------------------------------------------------------------------
 
 
-class Bench:
-    """A run: its enhancer, its judges and its recordings.
-
-    Args:
-        run: Output folder of `train_diffusion.py`.
-        listener: Output folder of `train_classifier.py`; the enhancer's own recogniser, if None.
-        options: The command line.
-
-    Raises:
-        ValueError: The listener was trained on other people.
-    """
+class Bench(EnhancerBench):
+    """A run with its judges; arguments and errors as of `EnhancerBench`."""
 
     def __init__(self, run: str, listener: str | None, options: argparse.Namespace) -> None:
-        self.fold, self.options = load_fold(run, options.work), options
-        if listener is not None:
-            check_people(run, listener)
-            self.fold.pipe.listener = load_classifier(f"{listener}/model")
+        super().__init__(run, listener, options)
         self._meters: dict[str, QualityMeter] = {}
 
     @cached_property
@@ -212,8 +176,7 @@ class Bench:
     def clips(self) -> Clips:
         """Recordings of those who are tested; with `--trade_off`, of those who validate."""
         known = self.fold.corpora.fold
-        rows = known.validation if self.options.trade_off else known.test
-        return some_clips(self.fold, rows, self.options.limit, self.options.seed)
+        return self.some_clips(known.validation if self.options.trade_off else known.test)
 
     def measure(self) -> None:
         """Make all conditions and note what the judges hear."""
@@ -262,55 +225,6 @@ class Bench:
         content["provenance"] = provenance(settings.seed, seconds, self.options.command)
         write_json(report, content)
 
-    def make(
-        self, condition: Condition, settings: Settings, clips: Clips
-    ) -> tuple[list[np.ndarray], list[str]]:
-        """Waveforms of a condition of some clips, and the emotion that each was aimed at."""
-        aimed = list(clips.emotions)
-        if condition == ORIGINAL:
-            return clips.waves, aimed
-        if condition.data in ("wrong_emotion", "converted"):
-            aimed = wrong_emotions(clips.emotions, settings.seed)
-        jobs = zip(clips.waves, clips.corpora, aimed, clips.emotions, clips.rows, strict=True)
-        shown = tqdm(jobs, total=len(clips.rows), desc=condition.name, mininterval=5)
-        made = [self.change(condition, settings, *job) for job in shown]
-        if condition.data == "enhanced_guessed":
-            aimed = [one.emotions[0] for one in made]
-        return [one.audios[0] for one in made], aimed
-
-    def change(
-        self,
-        condition: Condition,
-        settings: Settings,
-        wave: np.ndarray,
-        corpus: str,
-        target: str,
-        source: str,
-        row: int,
-    ) -> EmotionEnhancementOutput:
-        """One recording; its noise depends on the recording and the seed alone."""
-        pipe, data = self.fold.pipe, condition.data
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + row)
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
-            if data == "autoencoder_only":
-                return pipe.reconstruct(wave, corpus=corpus)
-            if data == "generated":
-                length = GENERATED_SECONDS
-                return pipe.generate(wave, target, length, corpus=corpus, generator=generator)
-            options: dict[str, Any] = asdict(settings)
-            options.pop("seed")
-            call = CALLS[condition.system]
-            if call["method"] == "shift":
-                options = {"intensity": settings.intensity * INTENSITY.get(condition, 1.0)}
-            elif data == "unconditional":
-                options |= {"intensity": 0.0, "guidance_scale": 1.0}
-            # A wrong emotion is one that the recording is wrongly said to carry already.
-            carried = target if data == "wrong_emotion" else source
-            said = {"emotion": target, "source_emotion": carried, "corpus": corpus}
-            if data == "enhanced_guessed":
-                said = {"corpus": corpus}
-            return pipe(wave, **said, generator=generator, **options, **call)
-
     def preserved(self, waves: Sequence[np.ndarray]) -> dict[str, dict[str, float]]:
         """What is left of voice, words and sound; the originals are measured once."""
         kept = {}
@@ -325,63 +239,6 @@ class Bench:
             moved = [waves[i] for i in own]
             kept[corpus] = measure_quality(self._meters[corpus], clips, moved)
         return kept
-
-
-def settings_of(options: argparse.Namespace, **changed: Any) -> Settings:
-    """Settings of the command line, some of them changed."""
-    given = {field.name: getattr(options, field.name) for field in fields(Settings)}
-    return Settings(**given | changed)
-
-
-def check_people(run: str, listener: str) -> None:
-    """Refuse a listener that has heard people whom the enhancer is tested on.
-
-    Raises:
-        ValueError: Protocol, fold, seed or corpora are others.
-    """
-    theirs, ours = (
-        yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
-        for folder in (listener, run)
-    )
-    told = [
-        {**{name: one[name] for name in ("protocol", "fold", "seed")}, "corpora": [*one["corpora"]]}
-        for one in (theirs, ours)
-    ]
-    if told[0] != told[1]:
-        raise ValueError(
-            f"Bad listener '{listener}', trained on {told[0]}, expected that of '{run}': {told[1]}"
-        )
-
-
-def claim(run: str, listener: str | None, options: argparse.Namespace) -> None:
-    """Refuse to go on with, or to collect, what was measured otherwise or of another enhancer.
-
-    Raises:
-        FileNotFoundError: There is nothing to collect.
-        ValueError: The folder holds measurements of something else; names what differs.
-    """
-    folder = options.work / Path(run).name
-    file = folder / ("tried_with.json" if options.trade_off else "tested_with.json")
-    if options.collect_only and not file.exists():
-        raise FileNotFoundError(f"No measurement in '{folder}', expected a call that measures")
-    varied = {"strength": 0.0, "guidance_scale": 1.0} if options.trade_off else {}
-    now = {**asdict(settings_of(options, **varied)), "limit": options.limit}
-    now |= {"judges": list(options.judges), "judge_seeds": options.judge_seeds}
-    now["enhancer"] = digest_of(Path(run) / "model" / "denoiser")
-    now["listener"] = None if listener is None else digest_of(Path(listener) / "model")
-    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
-    changed = sorted(key for key in now if before.get(key) != now[key])
-    if changed:
-        raise ValueError(f"'{folder}' was measured with other {changed}, expected a new --work")
-    write_json(file, now)
-
-
-def digest_of(folder: Path) -> str:
-    """What tells weights from others."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 # --- Records -------------------------------------------------------------------------------------
@@ -409,25 +266,27 @@ def collect(folders: Sequence[Path], results: Path | None = None) -> list[Record
             own = condition_records(
                 condition.system, condition.data, corpus, of_folds, originals, kept, beside
             )
-            shift = reports.get(
-                Condition(SHIFT_BESIDE.get(condition.system, ""), condition.data), []
-            )
-            if shift:
-                own = [over_shift(record, of_folds, shift) for record in own]
+            for name, system in ((OVER_SHIFT, SHIFT_BESIDE), (OVER_FILTER, FILTER_BESIDE)):
+                control = Condition(system.get(condition.system, ""), condition.data)
+                if reports.get(control):
+                    own = [over(name, record, of_folds, reports[control]) for record in own]
             records += own
     return records
 
 
-def over_shift(
-    record: Record, reports: Sequence[Mapping[str, Any]], shift: Sequence[Mapping[str, Any]]
+def over(
+    name: str,
+    record: Record,
+    reports: Sequence[Mapping[str, Any]],
+    control: Sequence[Mapping[str, Any]],
 ) -> Record:
-    """Add to the mean of judges how much more often than of the shift they hear the target."""
+    """Add to the mean of judges how much more often than of a control they hear the target."""
     if record["judge"] == PANEL:
         tables = [
             join([of_corpus(one, record["corpus"]) for one in of_folds])
-            for of_folds in (shift, reports)
+            for of_folds in (control, reports)
         ]
-        record["metrics"][OVER_SHIFT] = target_gain(*tables)
+        record["metrics"][name] = target_gain(*tables)
     return record
 
 

@@ -48,6 +48,7 @@ DATA_TITLES = {
 # The trained enhancer, whatever else moves recordings.
 ENHANCER = "emotion-enhancer"
 CLASS_SHIFT = "class-shift"
+BAND_FILTER = "band-filter"
 DIFFUSION = "diffusion-alone"
 UNRANKED, RERANKED_SHIFT = "emotion-enhancer-unranked", "class-shift-reranked"
 RECORDINGS = "recordings"
@@ -56,8 +57,9 @@ SECONDS_A_SECOND = "_seconds_a_second"
 PANEL = "mean"
 PANEL_TITLES = ("gain, WA", "gain, UA", "target heard")
 GAINS = ("gain_WA", "gain_UA")
-# Of the target, paired with the class shift of the same run.
-OVER_SHIFT, OVER_SHIFT_TITLE = "over_shift", "over the class shift"
+# Of the target, paired with the class shift, or the band filter, of the same run.
+OVER_SHIFT, OVER_FILTER = "over_shift", "over_band_filter"
+OVER_TITLES = {OVER_SHIFT: "over the class shift", OVER_FILTER: "over the band filter"}
 # What a change should leave as it was; rates are shown in percent.
 KEPT_TITLES = {
     "speaker_WA": "speaker",
@@ -281,7 +283,8 @@ def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
 
     Each judge of emotion has its WA with the 95 % interval; all together the gain over the original
     and how often they hear the emotion aimed at, and, where that was compared, how many points more
-    often than in what the class shift makes; then what was kept, as far as it was measured.
+    often than in what the class shift and the band filter make; then what was kept, as far as it
+    was measured.
     """
     rows: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
     for record in records:
@@ -295,9 +298,9 @@ def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
         name for record in own if record["task"] == "preservation" for name in record["metrics"]
     }
     kept = [name for name in KEPT_TITLES if name in measured]
-    compared = any(OVER_SHIFT in record["metrics"] for record in own)
+    compared = [name for name in OVER_TITLES if any(name in r["metrics"] for r in own)]
     titles = [f"emotion, {judge}" for judge in judges]
-    titles += [*PANEL_TITLES, *([OVER_SHIFT_TITLE] if compared else [])]
+    titles += [*PANEL_TITLES, *(OVER_TITLES[name] for name in compared)]
     titles += [KEPT_TITLES[name] for name in kept]
     lines = [
         _enhancement_row(*rows[key], judges=judges, kept=kept, compared=compared)
@@ -307,7 +310,10 @@ def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _enhancement_row(
-    *records: Mapping[str, Any], judges: Sequence[str], kept: Sequence[str], compared: bool
+    *records: Mapping[str, Any],
+    judges: Sequence[str],
+    kept: Sequence[str],
+    compared: Sequence[str],
 ) -> str:
     heard = {r["judge"]: r["metrics"] for r in records if r["task"] == "clarity"}
     measured: Mapping[str, Any] = next(
@@ -322,7 +328,7 @@ def _enhancement_row(
         *(_judged(heard.get(judge, {})) for judge in judges),
         *("" if data == "original" else _format_gain(panel, name) for name in GAINS),
         format_rate(panel, "target_WA"),
-        *([_format_gain(panel.get(OVER_SHIFT, {}), "gain")] if compared else []),
+        *(_format_gain(panel.get(name, {}), "gain") for name in compared),
         *(_format_kept(measured, name) for name in kept),
     ]
     return _join(cells)
@@ -377,6 +383,30 @@ def style_table(records: Iterable[Mapping[str, Any]]) -> str:
     ]
     header = _join(("corpus", "read from", "emotion, UA", "speaker"))
     return "\n".join([header, "|---|---|---:|---:|", *rows])
+
+
+def usefulness_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of what is named rightly, in percent, by who learned from changed speech alone."""
+    lines = [
+        _join(
+            [
+                CORPUS_TITLES.get(record["corpus"], record["corpus"]),
+                f"{record['system']}, {record['data']}",
+                *(format_rate(record["metrics"], name) for name in ("WA", "UA")),
+                str(record["folds"]),
+            ]
+        )
+        for record in sorted(records, key=_useful_order)
+        if record["task"] == "usefulness"
+    ]
+    return _table(["corpus", "learned from"], ["WA", "UA", "folds"], lines)
+
+
+def _useful_order(record: Mapping[str, Any]) -> tuple[int, float]:
+    corpora, corpus = list(CORPUS_TITLES), record["corpus"]
+    return corpora.index(corpus) if corpus in corpora else len(corpora), -record["metrics"].get(
+        "UA", 0.0
+    )
 
 
 def speed_table(records: Iterable[Mapping[str, Any]]) -> str:
@@ -441,6 +471,7 @@ TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
     "clarity_folds": lambda records: clarity_folds_table(_of_enhancer(records)),
     "control_folds": lambda records: clarity_folds_table(_of_controls(records)),
     "style": style_table,
+    "usefulness": usefulness_table,
     "speed": speed_table,
     "enhancer_speed": enhancer_speed_table,
 }

@@ -65,3 +65,26 @@ def save_toy_encoder(folder, kind="whisper", dtype=torch.float32):
     model.to(dtype).save_pretrained(folder)
     front_end.save_pretrained(folder)
     return str(folder)
+
+
+def save_whisper(folder, layers=3):
+    """A tiny Whisper of random weights, in half precision, as many on the Hub are."""
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=16,
+        encoder_layers=layers,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        vocab_size=32,
+        num_mel_bins=20,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    WhisperModel(config).half().save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=20).save_pretrained(folder)
+    return folder

@@ -51,7 +51,7 @@ class Voices:
 def load_voices(
     dataset: Dataset,
     rows: Sequence[int],
-    log_mels: Sequence[np.ndarray],
+    log_mels: Sequence[np.ndarray] | Mapping[int, np.ndarray],
     prosodies: Mapping[int, Prosody],
 ) -> Voices:
     """Recordings of a corpus, or of several.
@@ -59,7 +59,7 @@ def load_voices(
     Args:
         dataset: Rows with `corpus`, `emotion`, `speaker` and `sentence`.
         rows: Which of them.
-        log_mels: Log-mels `(frames, n_mels)` of all rows.
+        log_mels: Log-mels `(frames, n_mels)` of all rows, or by row.
         prosodies: Of these rows at least.
     """
     chosen = dataset.select(rows)

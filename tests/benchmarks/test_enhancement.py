@@ -9,6 +9,7 @@ import yaml
 
 from benchmarks import enhancement
 from benchmarks.enhancement import CONDITIONS, ORIGINAL, Condition
+from benchmarks.enhancer_bench import FILTER
 from benchmarks.judges import Lesson, train_mel_judge, wave_features
 from benchmarks.mel_judge import JudgeConfig
 from benchmarks.opensmile_svm import opensmile_svm
@@ -16,6 +17,7 @@ from benchmarks.panel import load_clips, load_fold, some_clips, wrong_emotions
 from datasets_scripts import EMOTIONS
 from evaluation import enhancement_table, provenance, read_records, write_records
 from evaluation.tables import (
+    BAND_FILTER,
     CLASS_SHIFT,
     DIFFUSION,
     ENHANCER,
@@ -122,6 +124,29 @@ def test_the_diffusion_is_compared_with_the_shift_on_the_same_recordings(measure
         assert over["gain_ci95"][0] <= over["gain"] <= over["gain_ci95"][1]
 
 
+def test_all_are_compared_with_a_filter_of_bands(measured):
+    """Of the same run, told the same."""
+    found = by_condition(measured[1])
+    compared = {key for key, metrics in found.items() if "over_band_filter" in metrics}
+    systems = (ENHANCER, RERANKED_SHIFT, UNRANKED, CLASS_SHIFT)
+    expected = {(system, data) for system in systems for data in ("converted", "enhanced")}
+    assert compared == expected | {(DIFFUSION, "converted")}
+    for system, data in compared:
+        over = found[system, data]["over_band_filter"]["gain"]
+        difference = found[system, data]["target_WA"] - found[BAND_FILTER, data]["target_WA"]
+        assert over == pytest.approx(difference)
+
+
+def test_the_filter_is_the_one_that_was_chosen():
+    for corpus in ("emodb", "ravdess"):
+        points = json.loads(Path(f"results/curves/class_shift_{corpus}.json").read_text())
+        for use, name in (("enhanced", "own"), ("converted", "other")):
+            (best,) = (
+                p for p in points if p["chosen"] and p["use"] == use and p["system"] == BAND_FILTER
+            )
+            assert (best["kind"], best["factors"]) == (FILTER["kind"], [*FILTER[name]])
+
+
 def test_what_is_reranked_is_another_sound(measured):
     kept = by_condition([r for r in measured[1] if r["task"] == "preservation"], None)
     for reranked, once in ((ENHANCER, UNRANKED), (RERANKED_SHIFT, CLASS_SHIFT)):
@@ -155,12 +180,12 @@ def test_controls_of_the_run_are_not_those_that_are_measured_alone(measured, tmp
 
 def test_the_sound_is_measured_beside_that_of_the_recordings(measured):
     kept = by_condition([r for r in measured[1] if r["task"] == "preservation"], None)
-    systems = (ENHANCER, RERANKED_SHIFT, UNRANKED, CLASS_SHIFT)
+    systems = (ENHANCER, RERANKED_SHIFT, UNRANKED, CLASS_SHIFT, BAND_FILTER)
     both = {(s, d) for s in systems for d in ("enhanced", "converted")}
     assert set(kept) == both | {(DIFFUSION, "converted")}
-    for metrics in kept.values():
+    for (system, _), metrics in kept.items():
         # Tempo moves, with whoever moves it.
-        assert metrics["length"] != pytest.approx(1, abs=1e-3)
+        assert (metrics["length"] != pytest.approx(1, abs=1e-3)) == (system != BAND_FILTER)
     before = {metrics["ovrl_mos_original"] for metrics in kept.values()}
     assert len(before) == 1
     assert not before & {metrics["ovrl_mos"] for metrics in kept.values()}

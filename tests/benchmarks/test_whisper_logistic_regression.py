@@ -6,7 +6,8 @@ import torch
 pytest.importorskip("sklearn")
 
 from small_corpora import dataset_of, speak, write_corpora
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+from toy_encoders import save_whisper
+from transformers import WhisperFeatureExtractor, WhisperModel
 
 from benchmarks.baseline import extract_features
 from benchmarks.whisper_logistic_regression import main, whisper_logistic_regression
@@ -15,29 +16,6 @@ from evaluation import read_predictions, read_records
 from pipelines.audio_inputs import resample
 
 CONDITIONS = ("as_recorded", "level_plus_20", "calibrated_speaker_3")
-
-
-def save_whisper(folder, layers=3):
-    """A tiny Whisper of random weights, in half precision, as many on the Hub are."""
-    torch.manual_seed(0)
-    config = WhisperConfig(
-        d_model=16,
-        encoder_layers=layers,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        vocab_size=32,
-        num_mel_bins=20,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=1,
-    )
-    WhisperModel(config).half().save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=20).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
