@@ -6,7 +6,8 @@ import json
 import pytest
 from small_corpora import write_emodb
 
-from benchmarks import class_shift
+from benchmarks import class_shift, shared_speakers
+from benchmarks.panel import describe_rows
 from datasets_scripts import EMOTIONS
 from evaluation import enhancement_table
 
@@ -93,3 +94,25 @@ def test_a_repeated_call_measures_nothing_again_and_other_settings_are_refused(a
 def test_folds_that_are_not_there(arguments):
     with pytest.raises(ValueError, match="Bad folds"):
         class_shift.main([*arguments[0], "--folds", "99"])
+
+
+def test_judges_of_the_other_half_have_nobody_in_common_with_the_shift(arguments, records):
+    given, folder = arguments
+    output, work = folder / "shared_speakers.json", folder / "shared"
+    corpus = next(argument for argument in given if argument.startswith("--corpus"))
+    told = [corpus, "--folds", "0", "--limit", "6", "--judges", "opensmile-svm"]
+    told += ["--curves", str(folder / "curves"), "--work", str(work), "--output", str(output)]
+    shared_speakers.main(told)
+    measured = json.loads(output.read_text())
+    found = {(r["beside"], r["data"]) for r in measured if r["judge"] == "mean"}
+    kinds = ("judges_of_same_speakers", "judges_of_other_speakers")
+    assert found == {(kind, data) for kind in kinds for data in shared_speakers.DATA}
+    options = shared_speakers.parse_arguments(told)
+    stage = class_shift.Stage("emodb", corpus.split("=")[2], 0, options)
+    halves = [
+        set(describe_rows(half, half.corpora.fold.train).speakers)
+        for half in (shared_speakers.half_of(stage.fold, i) for i in (0, 1))
+    ]
+    assert not halves[0] & halves[1]
+    everybody = set(describe_rows(stage.fold, stage.fold.corpora.fold.train).speakers)
+    assert halves[0] | halves[1] == everybody
