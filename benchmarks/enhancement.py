@@ -9,12 +9,12 @@ here, on real speech of training speakers. Voice, words and sound are measured b
 (`evaluation.quality`).
 
 What is judged is the enhancer as it converts best (`method="both"`: the class shift, and denoising
-on top of it; `rerank=True`: of several versions the one is kept that a classifier of the same fold,
-`--listeners`, is surest of), and beside it, on the same recordings, by the same judges, told the
-same: the shift reranked alike, both without reranking, either of the two alone, and a fixed filter
-of bands. The primary
-comparison is how often the target is heard in what the enhancer converts, less how often in what
-the reranked shift converts (`"over_shift"` in the records), in the mean of all judges.
+on top of it; `rerank=True`: of several versions the least changed one is kept that its recogniser
+and a classifier of the same fold, `--listeners`, are sure of), and beside it, on the same
+recordings, by the same judges, told the same: the shift reranked alike, both without reranking,
+either of the two alone, and a fixed filter of bands. The primary comparison is how often the target
+is heard in what the enhancer converts, less how often in what the reranked shift converts
+(`"over_shift"` in the records), in the mean of all judges.
 
 With `--trade_off` settings of the diffusion, alone, are tried on the validation speakers instead,
 which the default of strength and guidance is chosen by. Everything is kept in `--work`, so that a

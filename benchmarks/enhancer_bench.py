@@ -52,9 +52,6 @@ CALLS: dict[str, dict[str, Any]] = {
     BAND_FILTER: {"method": "shift"},
     DIFFUSION: {"method": "diffusion"},
 }
-# The shift alone converts best on validation speakers when it may go twice as far, which is
-# further than versions go: a control gets as good a choice.
-INTENSITY = {Condition(RERANKED_SHIFT, "converted"): 4 / 3}
 # The filter and how far it goes, as was best for both corpora in `results/curves/class_shift_*`.
 FILTER = {"kind": "towards_mean", "own": (1.0, 0.0), "other": (1.5, 0.0)}
 GENERATED_SECONDS = 3.0
@@ -183,7 +180,7 @@ class EnhancerBench:
             options.pop("seed")
             call = CALLS[condition.system]
             if call["method"] == "shift":
-                options = {"intensity": settings.intensity * INTENSITY.get(condition, 1.0)}
+                options = {"intensity": settings.intensity}
             elif data == "unconditional":
                 options |= {"intensity": 0.0, "guidance_scale": 1.0}
             # A wrong emotion is one that the recording is wrongly said to carry already.

@@ -112,8 +112,8 @@ the model holds it (`method="shift"`), by latent diffusion (`method="diffusion"`
 latents of the recording's mel-spectrogram, its melody and its tempo, and has learned from pairs of
 recordings, aligned in time, in which one person says one sentence with two emotions, or by the
 second on top of the first (`method="both"`). The default is the shift, where the model holds it.
-`rerank=True` makes three versions, of half, once and one and a half times the change, and keeps the
-one that the model's recogniser, or a classifier that you set as `pipe.listener`, is surest of;
+`rerank=True` tries half, once, one and a half times and twice the change, and keeps the first
+version that the model's recogniser and a classifier that you set as `pipe.listener` are sure of;
 another emotion is then reached by both.
 {origin}
 

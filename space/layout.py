@@ -31,8 +31,8 @@ MOST_WAITING = 20
 KEPT_SECONDS = 3600
 CLEARER = "clearer, whatever it is"
 RERANK = (
-    "Makes three versions, half as far, as far and one and a half times as far, and keeps the one"
-    " in which the emotion is heard best."
+    "Tries half as far, as far, one and a half times and twice as far, and keeps the first version"
+    " in which the emotion is surely heard, or else the best."
 )
 TITLE = "Emotion in speech"
 INTRODUCTION = f"""# {TITLE}

@@ -56,8 +56,8 @@ Rerank = Annotated[
     Optional[bool],  # noqa: UP045
     typer.Option(
         "--rerank/--no-rerank",
-        help="Make three versions, half as far, as far and one and a half times as far, and keep "
-        "the one in which the emotion is heard best.",
+        help="Try half as far, as far, one and a half times and twice as far, and keep the first "
+        "version in which the emotion is surely heard, or else the best.",
         show_default=False,
     ),
 ]

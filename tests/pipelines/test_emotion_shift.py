@@ -117,7 +117,7 @@ def test_a_listener_is_asked_instead_of_the_recogniser(vowel):
 
 
 class TestReranking:
-    """Of versions that go less far and further the one is kept that the listener is surest of."""
+    """Of versions that go less far and further the first is kept that listeners are sure of."""
 
     WANTED: ClassVar = {
         **{"emotion": "anger", "source_emotion": "neutral", "corpus": "emodb"},
@@ -134,6 +134,17 @@ class TestReranking:
 
         return listener
 
+    @staticmethod
+    def is_sure_from(far, seconds):
+        """A listener that hears anger in what is so many seconds longer or shorter, or more."""
+
+        def listener(recording, top_k):
+            changed = abs(len(recording["array"]) / recording["sampling_rate"] - seconds)
+            sure = float(changed >= far)
+            return [{"label": "fear", "score": 1 - sure}, {"label": "anger", "score": sure}]
+
+        return listener
+
     @pytest.fixture
     def listened(self):
         return EmotionEnhancementPipeline(**get_dummy_components())
@@ -146,6 +157,28 @@ class TestReranking:
         assert made.amounts == [amount]
         assert made.methods == ["shift"]
         np.testing.assert_allclose(made.audios[0], as_far, atol=1e-4)
+
+    def test_changes_no_more_than_it_takes(self, listened, vowel):
+        """Listeners who are sure of the emotion from some change on hear the least of that."""
+        versions = [listened(vowel, RATE, **self.WANTED, intensity=a).audios[0] for a in AMOUNTS]
+        lengths = [len(version) for version in versions]
+        assert lengths == sorted(lengths) or lengths == sorted(lengths, reverse=True)
+        far = abs(lengths[1] - len(vowel)) / RATE
+        listened.listener = self.is_sure_from(far - 0.01, len(vowel) / RATE)
+        listened.classifier.heads.bias.data[listened.emotions.index("anger")] = 99.0
+        made = listened(vowel, RATE, **self.WANTED, rerank=True)
+        assert made.amounts == [AMOUNTS[1]]
+        np.testing.assert_allclose(made.audios[0], versions[1], atol=1e-4)
+
+    def test_both_have_to_be_sure(self, listened, vowel):
+        """And where they never are, the mean of both says what is heard best."""
+        listened.listener = self.is_sure_from(0.0, len(vowel) / RATE)
+        listened.classifier.heads.bias.data[listened.emotions.index("fear")] = 99.0
+        # The listener is sure of all, the recogniser of none: the first is the best of equals.
+        assert listened(vowel, RATE, **self.WANTED, rerank=True).amounts == [AMOUNTS[0]]
+        last = listened(vowel, RATE, **self.WANTED, intensity=AMOUNTS[-1]).audios[0]
+        listened.listener = self.prefers_length(len(last) / RATE)
+        assert listened(vowel, RATE, **self.WANTED, rerank=True).amounts == [AMOUNTS[-1]]
 
     def test_asks_the_recogniser_about_emotions_that_the_listener_does_not_know(
         self, listened, vowel
