@@ -99,6 +99,7 @@ def generators_each(given: Any, count: int) -> list[torch.Generator | None]:
 
 
 def one_or(count: int) -> str:
+    """How many are expected where one may stand for all."""
     return "1" if count == 1 else f"1 or {count}"
 
 
