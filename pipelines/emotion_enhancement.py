@@ -261,9 +261,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             method: `"shift"` moves bands, pitch and tempo by the mean effect of the emotion on
                 training speakers, times `intensity`, which takes no network and listens to no
                 setting of the diffusion; `"diffusion"` by what denoising changed; `"both"` by the
-                shift and, on top of it, half of what denoising changed. `"auto"` is the shift, which
-                was measured to cost least of voice, words and sound, or both where a setting of
-                the diffusion is given, or where another emotion is aimed at and `rerank` is set,
+                shift and, on top of it, half of what denoising changed. `"auto"` is the shift,
+                which was measured to cost least of voice, words and sound, or both where a setting
+                of the diffusion is given, or where another emotion is aimed at and `rerank` is set,
                 which converts best; the diffusion where the model holds no shift.
             source_emotion: What recordings carry now; what the listener hears when not given.
             rerank: Change each recording half as far as asked for, as far, one and a half times and
