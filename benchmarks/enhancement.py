@@ -113,7 +113,7 @@ FILTER_BESIDE = dict.fromkeys(
     (ENHANCER, RERANKED_SHIFT, UNRANKED, CLASS_SHIFT, DIFFUSION), BAND_FILTER
 )
 # What models of others are asked about voice, words and sound of: that takes the most time.
-PRESERVED = ("enhanced", "converted")
+PRESERVED = ("enhanced", "converted", "generated")
 PICTURED = {
     "recorded": ORIGINAL,
     "clearer (shift)": Condition(CLASS_SHIFT, "enhanced"),

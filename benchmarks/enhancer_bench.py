@@ -52,9 +52,10 @@ CALLS: dict[str, dict[str, Any]] = {
     BAND_FILTER: {"method": "shift"},
     DIFFUSION: {"method": "diffusion"},
 }
+# What makes a take of a recording of what converts it: a single noise.
+TAKE = {"num_noises": 1}
 # The filter and how far it goes, as was best for both corpora in `results/curves/class_shift_*`.
 FILTER = {"kind": "towards_mean", "own": (1.0, 0.0), "other": (1.5, 0.0)}
-GENERATED_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class EnhancerBench:
         aimed = list(clips.emotions)
         if condition.system == RECORDINGS:
             return clips.waves, aimed
-        if condition.data in ("wrong_emotion", "converted"):
+        if condition.data in ("wrong_emotion", "converted", "generated"):
             aimed = wrong_emotions(clips.emotions, settings.seed)
         jobs = zip(clips.waves, clips.corpora, aimed, clips.emotions, clips.rows, strict=True)
         shown = tqdm(jobs, total=len(clips.rows), desc=condition.name, mininterval=5)
@@ -173,9 +174,6 @@ class EnhancerBench:
         with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
             if data == "autoencoder_only":
                 return pipe.reconstruct(wave, corpus=corpus)
-            if data == "generated":
-                length = GENERATED_SECONDS
-                return pipe.generate(wave, target, length, corpus=corpus, generator=generator)
             options: dict[str, Any] = asdict(settings)
             options.pop("seed")
             call = CALLS[condition.system]
@@ -188,6 +186,8 @@ class EnhancerBench:
             said = {"emotion": target, "source_emotion": carried, "corpus": corpus}
             if data == "enhanced_guessed":
                 said = {"corpus": corpus}
+            if data == "generated":
+                return pipe.generate(wave, generator=generator, **said, **{**options, **TAKE})
             return pipe(wave, **said, generator=generator, **options, **call)
 
 

@@ -43,7 +43,7 @@ DATA_TITLES = {
     "level_matched": "told the emotion, level as before",
     "enhanced_guessed": "with the recogniser's own guess",
     "converted": "told another emotion",
-    "generated": "generated",
+    "generated": "a take from one noise",
 }
 # The trained enhancer, whatever else moves recordings.
 ENHANCER = "emotion-enhancer"

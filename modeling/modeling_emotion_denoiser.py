@@ -14,7 +14,6 @@ from .modeling_style_encoder import StyleEncoder
 from .prosody import Prosody, extract_prosody
 from .voice_rows import (
     PROSODY_ROWS,
-    harmonics,
     join_rows,
     mean_log_f0,
     on_frames,
@@ -182,11 +181,6 @@ class EmotionDenoiser(ModelMixin, ConfigMixin):
     def smooth(change: torch.Tensor, log_mel: torch.Tensor) -> Change:
         """What is to be done to a recording; see `voice_rows.smooth_change`."""
         return smooth_change(change, log_mel)
-
-    @staticmethod
-    def voice(log_f0: np.ndarray, hop_length: int, sampling_rate: int) -> np.ndarray:
-        """A flat voice with this melody; see `voice_rows.harmonics`."""
-        return harmonics(log_f0, hop_length, sampling_rate)
 
 
 def _convolve_time_alone(unet: nn.Module) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter1d
 
 from .change import Change
-from .prosody import F0_RANGE, Prosody
+from .prosody import Prosody
 from .psola import FACTOR_RANGE
 
 PROSODY_ROWS = 2
@@ -23,9 +23,6 @@ MEL_SMOOTHING, BAND_SMOOTHING, PITCH_SMOOTHING, TEMPO_SMOOTHING = 20.0, 2.0, 6.0
 # Frames within so many nepers (35 dB) of the loudest one speak; the edge is soft.
 SPEECH_RANGE, SPEECH_EDGE, SMALLEST_WEIGHT = 4.0, 0.3, 1e-6
 PAUSE_SMOOTHING = 3.0
-# Of the voice that `harmonics` makes: where its noise takes over, in Hz, and levels.
-HIGHEST_HARMONIC = 4000.0
-VOICE_LEVEL, BREATH = 0.02, 0.3
 
 
 def mean_log_f0(prosody: Prosody) -> float:
@@ -95,25 +92,3 @@ def _smooth(values: np.ndarray, smoothing: float, weights: np.ndarray) -> np.nda
     weights = np.maximum(weights, SMALLEST_WEIGHT)[:, None]
     total = gaussian_filter1d(values * weights, smoothing, axis=0, mode="nearest", truncate=8)
     return total / gaussian_filter1d(weights, smoothing, axis=0, mode="nearest", truncate=8)
-
-
-def harmonics(log_f0: np.ndarray, hop_length: int, sampling_rate: int) -> np.ndarray:
-    """A flat voice without words, which a filter can give some: harmonics below 4 kHz, and noise.
-
-    Args:
-        log_f0: Natural logarithm of F0 in Hz, `(frames,)`; kept within `prosody.F0_RANGE`.
-        hop_length: Samples between frames.
-        sampling_rate: In Hz.
-
-    Returns:
-        Samples `((frames - 1) * hop_length,)`, the same for the same contour.
-    """
-    samples = np.arange((len(log_f0) - 1) * hop_length)
-    f0 = np.exp(np.interp(samples / hop_length, np.arange(len(log_f0)), log_f0)).clip(*F0_RANGE)
-    phase = 2 * np.pi * np.cumsum(f0) / sampling_rate
-    numbers = range(1, int(HIGHEST_HARMONIC / f0.min(initial=F0_RANGE[1])) + 1)
-    sound = np.zeros(len(samples))
-    for number in numbers:
-        sound += np.where(number * f0 < HIGHEST_HARMONIC, np.cos(number * phase), 0.0)
-    noise = np.random.default_rng(0).standard_normal(len(samples))
-    return (VOICE_LEVEL * (sound + BREATH * noise)).astype(np.float32)

@@ -189,7 +189,9 @@ def resample(wave: torch.Tensor, rate: int, new_rate: int) -> torch.Tensor:
     rate = check_rate(rate)
     if rate * new_rate // gcd(rate, new_rate) ** 2 > MAX_RESAMPLING_KERNEL:
         return torch.from_numpy(soxr.resample(wave.numpy(), rate, new_rate))
-    return torchaudio.functional.resample(wave, rate, new_rate)
+    # A caller's autocast is for networks: sound in half precision has lost what is soft.
+    with torch.autocast(wave.device.type, enabled=False):
+        return torchaudio.functional.resample(wave, rate, new_rate)
 
 
 def _is_scalar(value: Any) -> bool:

@@ -8,7 +8,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from .audio_inputs import Entry, check_rate, list_recordings, read_recording
 from .enhancement_checks import (
-    check_seconds,
     check_settings,
     generators_each,
+    is_count,
     is_default,
     one_each,
     one_or,
@@ -310,53 +310,47 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         return self._output(recordings, audios, output_type)
 
-    @torch.no_grad()
     def generate(
         self,
         reference: Any,
         emotion: str,
-        seconds: float = 3.0,
+        num_takes: int = 1,
         sampling_rate: int | None = None,
-        corpus: str | None = None,
-        guidance_scale: float = 3.0,
-        intensity: float = 1.0,
-        num_inference_steps: int = 20,
-        output_type: str = "wav",
         generator: torch.Generator | None = None,
+        **settings: Any,
     ) -> EmotionEnhancementOutput:
-        """Speech-like sound with an emotion, from pure noise in the style of a reference.
+        """Takes of a reference: its words in its voice with an emotion, each from its own noise.
 
-        It has no words: data for training and listening, not a message.
+        A call averages what several noises change, so that the same comes out whatever the noise.
+        Here each take keeps what its noise made of melody, tempo and spectrum, as a speaker says
+        nothing twice in the same way: copies to train on, or to choose from.
+
+        Args:
+            reference: One recording, as a call takes it.
+            emotion: What is to be heard.
+            num_takes: How many.
+            sampling_rate: Rate in Hz of an array that comes without one.
+            generator: Source of the noise.
+            settings: Others of a call. Takes are made by `method="both"`, or by the diffusion where
+                the model holds no shift, and with `rerank=True`, where these do not say otherwise.
 
         Raises:
-            ValueError: As for a call, or `seconds` outside 0 to 10.
+            ValueError: As of a call; several references, or no whole number of takes.
         """
-        sampling = Sampling(1.0, guidance_scale, intensity, num_inference_steps)
-        check_settings(self.scheduler, **vars(sampling), output_type=output_type)
-        check_seconds(seconds, WINDOW_SECONDS)
-        self.denoiser.emotion_index(emotion)
-        self._names(corpus, 1, "corpora")
-        (generator,) = generators_each(generator, 1)
-        (wave,) = self._read(self._references(reference, sampling_rate, 1), sampling_rate)
-        told = _Recording(wave, self._features(wave, corpus), corpus, emotion, generator=generator)
-        prosody = self._listen(wave)
-        rate, hop = self.feature_extractor.sampling_rate, self.feature_extractor.hop_length
-        frames = self.feature_extractor.num_frames(round(seconds * rate))
-        empty = torch.zeros(frames, self.feature_extractor.feature_size)
-        window = self._window(
-            0, replace(told, features=empty), self._aim(told), torch.zeros(frames)
-        )
-        rows = self._denoise([window], sampling, None)
-        mel = self._decode(rows)[0, :frames].cpu()
-        log_mel = self.feature_extractor.denormalize(mel, corpus)
-        audios: list[np.ndarray] = []
-        if output_type == "wav":
-            contour = self.denoiser.contours(rows, len(window.features))[0, 0, :frames]
-            mean = float((torch.from_numpy(prosody.log_f0) - self.denoiser.melody(prosody))[0])
-            voice = self.denoiser.voice(contour.float().cpu().numpy() + mean, hop, rate)
-            sound = self.vocoder(log_mel, torch.from_numpy(voice), method="source_filter")
-            audios = [sound.cpu().numpy()]
-        return EmotionEnhancementOutput(audios, [log_mel], [emotion], ["diffusion"], [1.0], rate)
+        if not is_count(num_takes):
+            raise ValueError(f"Bad num_takes {num_takes!r}, expected a whole number, 1 or more")
+        waves = self.read(reference, sampling_rate)
+        if len(waves) != 1:
+            raise ValueError(f"Got {len(waves)} references, expected one")
+        told = {
+            "method": "diffusion" if self.shift is None else "both",
+            "rerank": True,
+            "num_noises": 1,
+            **settings,
+        }
+        rate = self.feature_extractor.sampling_rate
+        takes = [waves[0].numpy()] * num_takes
+        return self(takes, rate, emotion=emotion, generator=generator, **told)
 
     @torch.no_grad()
     def reconstruct(
@@ -723,20 +717,13 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         return torch.cat([self._decode(after) - self._decode(source), prosody], dim=2)
 
     def _denoise(
-        self, windows: Sequence[Window], sampling: Sampling, source: torch.Tensor | None
+        self, windows: Sequence[Window], sampling: Sampling, source: torch.Tensor
     ) -> torch.Tensor:
-        """Rows `(batch, rows, length)`: noise is injected into the source's, and extracted.
-
-        Without a source there is nothing but noise.
-        """
+        """Rows `(batch, rows, length)`: noise is injected into the source's, and extracted."""
         device = self._execution_device
         noise = torch.stack([w.noise for w in windows]).to(device)
         timesteps = set_timesteps(self.scheduler, sampling, device)
-        if source is None:
-            source, noisy = torch.zeros_like(noise), noise * self.scheduler.init_noise_sigma
-        else:
-            times = timesteps[:1].expand(len(source))
-            noisy = self.scheduler.add_noise(source, noise, times)
+        noisy = self.scheduler.add_noise(source, noise, timesteps[:1].expand(len(source)))
         return denoise(
             self,
             self.scheduler,

@@ -37,7 +37,7 @@ def check_settings(scheduler: Any, **settings: Any) -> None:
     for name, value in settings.items():
         if name in NUMBERS:
             _check_number(name, value, *NUMBERS[name])
-        elif name in COUNTS and not _is_count(value):
+        elif name in COUNTS and not is_count(value):
             raise ValueError(f"Bad {name} {value!r}, expected a whole number, 1 or more")
         elif name in SWITCHES and not isinstance(value, bool):
             raise ValueError(f"Bad {name} {value!r}, expected True or False")
@@ -56,14 +56,9 @@ def is_default(value: Any, default: Any) -> bool:
     return value is default or (isinstance(value, (Real, str)) and value == default)
 
 
-def check_seconds(seconds: Any, longest: float) -> None:
-    """Refuse lengths that cannot be generated.
-
-    Raises:
-        ValueError: Not a number above 0 and up to `longest`.
-    """
-    if not _is_real(seconds) or not 0 < seconds <= longest:
-        raise ValueError(f"Bad seconds {seconds!r}, expected more than 0 and up to {longest:g}")
+def is_count(value: Any) -> bool:
+    """Whether something can be a number of things: whole, and 1 or more."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def one_each(given: Any, count: int, name: str) -> list[str | None]:
@@ -108,10 +103,6 @@ _GENERATORS = (torch.Generator, type(None))
 
 def _is_real(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _check_number(name: str, value: Any, low: float, high: float | None) -> None:

@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from voices import RATE
 
-from modeling import Prosody, extract_prosody
+from modeling import Prosody
 from modeling.voice_rows import (
     PITCH_UNIT,
     TEMPO_UNIT,
-    harmonics,
     join_rows,
     mean_log_f0,
     on_frames,
@@ -111,37 +109,3 @@ class TestSmoothChange:
         )
         assert half.log_mel.dtype == torch.float32
         torch.testing.assert_close(half.log_mel, torch.full((20, BANDS), 0.25))
-
-
-class TestHarmonics:
-    @pytest.mark.parametrize("f0", [80.0, 220.0, 400.0])
-    def test_have_the_pitch_that_is_asked_for(self, f0):
-        sound = harmonics(np.full(87, np.log(f0)), HOP, RATE)
-        assert sound.shape == (86 * HOP,)
-        assert sound.dtype == np.float32
-        prosody = extract_prosody(sound, RATE)
-        assert prosody.voiced.mean() > 0.9
-        found = np.exp(np.median(prosody.log_f0[prosody.voiced]))
-        assert found == pytest.approx(f0, rel=0.02)
-
-    def test_follow_a_melody(self):
-        melody = np.log(np.linspace(150, 300, 87))
-        prosody = extract_prosody(harmonics(melody, HOP, RATE), RATE)
-        np.testing.assert_allclose(prosody.log_f0[8:-8], melody[8:-8], atol=0.04)
-
-    def test_end_at_4_khz_where_noise_takes_over(self):
-        sound = harmonics(np.full(87, np.log(200.0)), HOP, RATE)
-        power = np.square(np.abs(np.fft.rfft(sound * np.hanning(len(sound)))))
-        bins = np.fft.rfftfreq(len(sound), 1 / RATE)
-        below, above = (power[(bins > low) & (bins < low + 1000)] for low in (2500, 4500))
-        # A spectrum of lines has peaks, one of noise has none that stand out so.
-        assert below.max() / np.median(below) > 1000
-        assert above.max() / np.median(above) < 100
-        assert np.median(above) > 0
-
-    def test_same_for_the_same_contour(self):
-        melody = np.full(20, np.log(150.0))
-        np.testing.assert_array_equal(*(harmonics(melody, HOP, RATE) for _ in range(2)))
-
-    def test_of_one_frame_is_empty(self):
-        assert len(harmonics(np.full(1, np.log(150.0)), HOP, RATE)) == 0

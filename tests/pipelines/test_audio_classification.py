@@ -195,6 +195,11 @@ class TestInputs:
         monkeypatch.setenv("HOME", str(recordings))
         assert_same(emotion_classifier("~/clip.wav"), expected)
 
+    def test_autocast_is_for_networks(self, emotion_classifier, recordings, expected):
+        """And not for the sound that they are given."""
+        with torch.autocast("cpu", torch.bfloat16):
+            assert_same(emotion_classifier(str(recordings / "clip.wav")), expected, tolerance=0.05)
+
     def test_torchcodec_decoder(self, emotion_classifier, recordings, expected):
         # torchcodec is optional: this is the part of its decoder that datasets hands out.
         samples, rate = soundfile.read(recordings / "clip.wav", dtype="float32", always_2d=True)
