@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AudioClassificationPipeline, AutoModelForAudioClassification
 from transformers.pipelines.base import PipelineRegistry
 
@@ -222,7 +223,14 @@ class EmotionClassificationPipeline(AudioClassificationPipeline):
     def preprocess(
         self, inputs: Any, corpus: str | None = None, sampling_rate: int | None = None
     ) -> Any:
-        """Decode one recording and extract its features."""
+        """Decode one recording and extract its features.
+
+        A caller's autocast is for networks: extractors of transformers fail under it.
+        """
+        with torch.autocast("cpu", enabled=False):
+            return self._features(inputs, corpus, sampling_rate)
+
+    def _features(self, inputs: Any, corpus: str | None, sampling_rate: int | None) -> Any:
         rate = self.feature_extractor.sampling_rate
         wave = read_recording(inputs, rate, sampling_rate)
         in_model = hasattr(self.model, "statistics_of")

@@ -53,6 +53,14 @@ def test_the_box_is_small():
 
 
 class TestClassifier:
+    def test_autocast_is_for_its_network(self, classifier):
+        """And not for the sound, which its front end would refuse in half precision."""
+        whole = classifier(str(CLIPS[0]))
+        with torch.autocast("cpu", torch.bfloat16):
+            half = classifier(str(CLIPS[0]))
+        expected = {guess["label"]: guess["score"] for guess in whole}
+        assert {g["label"]: g["score"] for g in half} == pytest.approx(expected, abs=0.03)
+
     def test_its_code_is_what_would_be_saved_with_it_and_stands_in_one_place(
         self, classifier, tmp_path
     ):
