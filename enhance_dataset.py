@@ -292,7 +292,9 @@ def make_row(
         "mel": output.log_mels[0].tolist(),
         "target_emotion": pipe.emotions.index(output.emotions[0]),
         "seed": seed,
-        "settings": json.dumps(settings | {"method": output.methods[0]}),
+        "settings": json.dumps(
+            settings | {"method": output.methods[0], "amount": output.amounts[0]}
+        ),
     }
 
 

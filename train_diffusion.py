@@ -454,6 +454,7 @@ def write_samples(run: DiffusionRun) -> None:
         # A corpus that the classifier has not heard is sound of unknown origin, as in training.
         corpus=corpus if corpus in pipe.feature_extractor.corpus_statistics else None,
         method="diffusion",
+        rerank=False,
         num_noises=1,
         generator=torch.Generator().manual_seed(run.config.seed),
     )

@@ -47,10 +47,10 @@ from .panel import Clips, load_clips, load_fold, runs_parser, some_clips, wrong_
 CALLS: dict[str, dict[str, Any]] = {
     ENHANCER: {"method": "both", "rerank": True},
     RERANKED_SHIFT: {"method": "shift", "rerank": True},
-    UNRANKED: {"method": "both"},
-    CLASS_SHIFT: {"method": "shift"},
-    BAND_FILTER: {"method": "shift"},
-    DIFFUSION: {"method": "diffusion"},
+    UNRANKED: {"method": "both", "rerank": False},
+    CLASS_SHIFT: {"method": "shift", "rerank": False},
+    BAND_FILTER: {"method": "shift", "rerank": False},
+    DIFFUSION: {"method": "diffusion", "rerank": False},
 }
 # What makes a take of a recording of what converts it: a single noise.
 TAKE = {"num_noises": 1}

@@ -34,10 +34,10 @@ from .command_line import add_corpora
 
 ENHANCER_CALLS: dict[str, dict[str, Any]] = {
     "both, reranked": {"method": "both", "rerank": True},
-    "both": {"method": "both"},
-    "diffusion": {"method": "diffusion"},
+    "both": {"method": "both", "rerank": False},
+    "diffusion": {"method": "diffusion", "rerank": False},
     "shift, reranked": {"method": "shift", "rerank": True},
-    "shift": {"method": "shift"},
+    "shift": {"method": "shift", "rerank": False},
 }
 PIPELINE, ONNX, ONNX_HALF = "pipeline", "onnx", "onnx_half"
 # From samples `(samples,)` at the model's rate to probabilities in the order of its labels.

@@ -111,10 +111,10 @@ spectrum of the recording's own waveform are moved (PSOLA): by the mean effect o
 the model holds it (`method="shift"`), by latent diffusion (`method="diffusion"`), which sees
 latents of the recording's mel-spectrogram, its melody and its tempo, and has learned from pairs of
 recordings, aligned in time, in which one person says one sentence with two emotions, or by the
-second on top of the first (`method="both"`). The default is the shift, where the model holds it.
-`rerank=True` tries half, once, one and a half times and twice the change, and keeps the first
-version that the model's recogniser and a classifier that you set as `pipe.listener` are sure of;
-another emotion is then reached by both.
+second on top of the first (`method="both"`). What is carried is made clearer by the first, another
+emotion is reached by both. By default half, once, one and a half times and twice the change are
+tried, and the first version is kept that the model's recogniser and a classifier that you set as
+`pipe.listener` are sure of; `rerank=False` changes as far as asked for.
 {origin}
 
 ```python

@@ -221,7 +221,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[..., Any] | None = None,
         method: str = AUTO,
         source_emotion: str | Sequence[str | None] | None = None,
-        rerank: bool = False,
+        rerank: bool = True,
     ) -> EmotionEnhancementOutput:
         r"""Enhance the emotion of recordings, or convert them to another one.
 
@@ -261,16 +261,16 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             method: `"shift"` moves bands, pitch and tempo by the mean effect of the emotion on
                 training speakers, times `intensity`, which takes no network and listens to no
                 setting of the diffusion; `"diffusion"` by what denoising changed; `"both"` by the
-                shift and, on top of it, half of what denoising changed. `"auto"` is the shift,
-                which was measured to cost least of voice, words and sound, or both where a setting
-                of the diffusion is given, or where another emotion is aimed at and `rerank` is set,
-                which converts best; the diffusion where the model holds no shift.
+                shift and, on top of it, half of what denoising changed. `"auto"` is what was best
+                on validation speakers: the shift where the emotion that is carried is to be
+                clearer, both where another one is aimed at or a setting of the diffusion is given,
+                and the diffusion where the model holds no shift.
             source_emotion: What recordings carry now; what the listener hears when not given.
-            rerank: Change each recording half as far as asked for, as far, one and a half times and
-                twice as far, and keep the first version that the recogniser and the listener are
-                sure of, 0.7 or more in the mean of both, otherwise the one that they are surest of
-                (as generated images are reranked, Ramesh et al. 2021): no more is changed than it
-                takes.
+            rerank: Try to change each recording half as far as asked for, as far, one and a half
+                times and twice as far, and keep the first version that the recogniser and the
+                listener are sure of, 0.7 or more in the mean of both, otherwise the one that they
+                are surest of (as generated images are reranked, Ramesh et al. 2021): no more is
+                changed than it takes.
 
         Raises:
             ValueError: An unknown emotion, corpus, vocoder or option, numbers out of range or of
@@ -305,7 +305,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             )
         ]
         self._take_styles(recordings, references, sampling_rate)
-        self._take_aims(recordings, given, carried, method, rerank)
+        self._take_aims(recordings, given, carried, method)
         audios = self._changed(recordings, sampling, rerank, vocoder, hifigan)
         self.maybe_free_model_hooks()
         return self._output(recordings, audios, output_type)
@@ -332,7 +332,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             sampling_rate: Rate in Hz of an array that comes without one.
             generator: Source of the noise.
             settings: Others of a call. Takes are made by `method="both"`, or by the diffusion where
-                the model holds no shift, and with `rerank=True`, where these do not say otherwise.
+                the model holds no shift, if these do not say otherwise.
 
         Raises:
             ValueError: As of a call; several references, or no whole number of takes.
@@ -344,7 +344,6 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             raise ValueError(f"Got {len(waves)} references, expected one")
         told = {
             "method": "diffusion" if self.shift is None else "both",
-            "rerank": True,
             "num_noises": 1,
             **settings,
         }
@@ -538,14 +537,13 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         given: Sequence[str | None],
         carried: Sequence[str | None],
         method: str,
-        rerank: bool,
     ) -> None:
         """Note what each recording carries, what it is to carry, and how it gets there."""
         for told, target, own in zip(recordings, given, carried, strict=True):
             told.carried = own or self._hear(told)
             # Who is to be given no emotion has the one that is carried made clearer.
             told.emotion = target or told.carried
-            best = "both" if rerank and told.emotion != told.carried else "shift"
+            best = "shift" if told.emotion == told.carried else "both"
             told.method = best if method == AUTO else method
 
     def _hear(self, told: _Recording) -> str:

@@ -161,13 +161,13 @@ def _add_enhancement(models: Models, recording: gr.Audio, voice: gr.State) -> No
             value=AUTO,
             label="Method",
             info="Shift: by the mean effect of an emotion. Diffusion: by a network, for this"
-            " recording. Both: one on top of the other. Auto: the shift, where the model"
-            " holds one, or both to convert with reranking.",
+            " recording. Both: one on top of the other. Auto: the shift to make clearer,"
+            " both to convert.",
             min_width=280,
         )
     with gr.Row():
         intensity = _slider("intensity")
-        rerank = gr.Checkbox(label="Rerank", info=RERANK)
+        rerank = gr.Checkbox(value=True, label="Rerank", info=RERANK)
     with gr.Accordion("Settings of the diffusion", open=False):
         others = [_slider(name) for name in SLIDERS if name != "intensity"]
     button = gr.Button("Enhance or convert", variant="primary")

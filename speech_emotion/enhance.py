@@ -47,9 +47,8 @@ Methods = Annotated[
     Optional[Method],  # noqa: UP045
     typer.Option(
         help="Of pitch, tempo and spectrum. shift: by the emotion's mean effect; diffusion: by the "
-        "model, for this recording; both: one on top of the other. auto (when not given): shift, "
-        "if the model holds one, or both where a setting of the diffusion is given or --rerank "
-        "converts."
+        "model, for this recording; both: one on top of the other. auto (when not given): shift to "
+        "make clearer, both to convert or where a setting of the diffusion is given."
     ),
 ]
 Rerank = Annotated[
@@ -57,7 +56,7 @@ Rerank = Annotated[
     typer.Option(
         "--rerank/--no-rerank",
         help="Try half as far, as far, one and a half times and twice as far, and keep the first "
-        "version in which the emotion is surely heard, or else the best.",
+        "version in which the emotion is surely heard, or else the best; on when not given.",
         show_default=False,
     ),
 ]
@@ -162,7 +161,7 @@ def convert(
     \b
     Examples:
       speech-emotion convert speech.wav --emotion anger -o angry.wav
-      speech-emotion convert recordings/ --emotion sadness --rerank -o sad/
+      speech-emotion convert recordings/ --emotion sadness --no-rerank -o sad/
       speech-emotion convert speech.wav --emotion fear --source_emotion neutral --intensity 0.7
 
     Prints the files that it wrote. What it makes is synthetic speech: say so wherever you use it,

@@ -64,13 +64,14 @@ def test_a_corpus_is_moved_by_mean_effects(enhance, source):
 
 
 def test_each_row_says_which_method_made_it(enhance, source):
-    """By default that is the shift, also where the emotion is another one."""
+    """By default that is the shift, and both where the emotion is another one."""
     clearer = read(enhance("--emotion", "guess", settings=()))
     assert {json.loads(row)["method"] for row in clearer["settings"]} == {"shift"}
     heard = {EMOTIONS[target] for target in clearer["target_emotion"]}
     other = next(emotion for emotion in EMOTIONS if emotion not in heard)
     converted = read(enhance("--emotion", other, settings=(), output="converted"))
-    assert {json.loads(row)["method"] for row in converted["settings"]} == {"shift"}
+    assert {json.loads(row)["method"] for row in converted["settings"]} == {"both"}
+    assert all(json.loads(row)["amount"] > 0 for row in converted["settings"])
     diffused = read(enhance("--emotion", other, settings=("--method", "diffusion"), output="alone"))
     assert {json.loads(row)["method"] for row in diffused["settings"]} == {"diffusion"}
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import enhancement
+from benchmarks import enhancement, enhancer_bench
+from evaluation.tables import ENHANCER
 from pipelines import ENHANCEMENT_SETTINGS, EmotionEnhancementPipeline
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +23,10 @@ def test_the_diffusion_model_is_used_as_it_was_judged():
     defaults = inspect.signature(EmotionEnhancementPipeline.__call__).parameters
     for name in set(ENHANCEMENT_SETTINGS) - {"method", "rerank"}:
         assert defaults[name].default == getattr(options, name), name
+    assert enhancer_bench.CALLS[ENHANCER] == {
+        "method": "both",
+        "rerank": defaults["rerank"].default,
+    }
 
 
 @pytest.mark.parametrize("corpus", ["emodb", "ravdess"])

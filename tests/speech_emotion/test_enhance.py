@@ -124,12 +124,12 @@ def test_what_a_recording_carries_is_made_clearer(run, enhancer, speech, tmp_pat
     assert (tmp_path / "clear.wav").read_bytes() == (tmp_path / "same.wav").read_bytes()
 
 
-@pytest.mark.parametrize("use", ["enhance", "convert"])
-def test_by_default_the_shift_is_used(run, enhancer, speech, tmp_path, use):
+@pytest.mark.parametrize(("use", "method"), [("enhance", "shift"), ("convert", "both")])
+def test_by_default_the_best_method_of_a_use_is_taken(run, enhancer, speech, tmp_path, use, method):
     command = [use, speech / "a.wav", "--model", enhancer, "--emotion", "anger"]
     command += ["--source_emotion", "fear"] if use == "convert" else []
     made = []
-    for number, chosen in enumerate([(), ("--method", "auto"), ("--method", "shift")]):
+    for number, chosen in enumerate([(), ("--method", "auto"), ("--method", method, "--rerank")]):
         result = run(*command, *chosen, "-o", f"{number}.wav")
         assert result.exit_code == 0, result.stderr
         made.append((tmp_path / f"{number}.wav").read_bytes())
