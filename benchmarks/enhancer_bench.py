@@ -145,17 +145,23 @@ class EnhancerBench:
         self, condition: Condition, settings: Settings, clips: Clips
     ) -> tuple[list[np.ndarray], list[str]]:
         """Waveforms of a condition of some clips, and the emotion that each was aimed at."""
-        aimed = list(clips.emotions)
         if condition.system == RECORDINGS:
-            return clips.waves, aimed
+            return clips.waves, list(clips.emotions)
+        made = self.outputs(condition, settings, clips)
+        # Nothing is aimed at where only the autoencoder is asked.
+        pairs = zip(made, clips.emotions, strict=True)
+        return [one.audios[0] for one in made], [one.emotions[0] or own for one, own in pairs]
+
+    def outputs(
+        self, condition: Condition, settings: Settings, clips: Clips
+    ) -> list[EmotionEnhancementOutput]:
+        """What the enhancer, or what stands beside it, makes of each of some clips."""
+        aimed = list(clips.emotions)
         if condition.data in ("wrong_emotion", "converted", "generated"):
             aimed = wrong_emotions(clips.emotions, settings.seed)
         jobs = zip(clips.waves, clips.corpora, aimed, clips.emotions, clips.rows, strict=True)
         shown = tqdm(jobs, total=len(clips.rows), desc=condition.name, mininterval=5)
-        made = [self.change(condition, settings, *job) for job in shown]
-        if condition.data == "enhanced_guessed":
-            aimed = [one.emotions[0] for one in made]
-        return [one.audios[0] for one in made], aimed
+        return [self.change(condition, settings, *job) for job in shown]
 
     def change(
         self,

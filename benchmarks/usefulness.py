@@ -7,16 +7,18 @@ Every training recording of a fold is converted to another emotion, drawn at ran
 regression on frozen layers of Whisper, one for each corpus, learns the emotions aimed at from that
 alone, and names those of the real recordings of the fold's test speakers. A conversion that does
 not carry what it was aimed at teaches what is wrong (train on synthetic, test on real: Esteban et
-al. 2017). Beside the enhancer, called as in `benchmarks.enhancement`, stand the shift that knows as
-much, and the recordings themselves, with their own emotions.
+al. 2017). So two more learn from that half alone that whoever reranked them was surer of, and from
+it beside the recordings. Beside the enhancer, called as in `benchmarks.enhancement`, stand the
+shift that knows as much, and the recordings themselves, with their own emotions.
 """
 
 import argparse
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets_scripts import EMOTIONS
 from evaluation import Record, make_record, provenance, recognition_metrics, write_records
@@ -35,12 +37,17 @@ from .clarity import (
 )
 from .enhancer_bench import EnhancerBench, claim, each_listener, enhancer_parser, settings_of
 from .judges import REGRESSION, Lesson, build_judges, votes
-from .panel import some_clips
+from .panel import Clips, some_clips
 
+Item = TypeVar("Item")
+CONVERTED, HEARD, ADDED = "converted", "converted_heard", "converted_added"
 CONDITIONS = (
     Condition(RECORDINGS, "original"),
-    Condition(RERANKED_SHIFT, "converted"),
-    Condition(ENHANCER, "converted"),
+    *(
+        Condition(system, data)
+        for system in (RERANKED_SHIFT, ENHANCER)
+        for data in (CONVERTED, HEARD, ADDED)
+    ),
 )
 
 
@@ -68,31 +75,68 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 def measure(bench: EnhancerBench) -> None:
     """Note what is named by whoever learned from each kind of speech."""
     fold, options = bench.fold, bench.options
-    settings = settings_of(options)
     clips = some_clips(fold, fold.corpora.fold.train, options.train_limit, options.seed)
-    for condition in CONDITIONS:
-        report = fold.folder / f"{condition.name}.json"
-        if report.exists():
+    for system in dict.fromkeys(condition.system for condition in CONDITIONS):
+        wanted = [c for c in CONDITIONS if c.system == system]
+        reports = {c.data: fold.folder / f"{c.name}.json" for c in wanted}
+        if all(report.exists() for report in reports.values()):
             continue
         started = time.monotonic()
-        waves, labels = bench.make(condition, settings, clips)
-        lesson = Lesson(waves, clips.corpora, labels, clips.files)
-        learned = build_judges(
-            [REGRESSION],
-            lesson,
-            fold.feature_extractor,
-            fold.folder,
-            options.work / "features",
-            options.judge_seeds,
-            options.encoder,
-        )
-        heard = {
-            n: j.predict_proba(bench.clips.waves, bench.clips.corpora) for n, j in learned.items()
-        }
-        content = describe(fold, bench.clips, bench.clips.emotions, votes(heard), {})
-        seconds = time.monotonic() - started
-        content["provenance"] = provenance(settings.seed, seconds, options.command)
-        write_json(report, content)
+        for data, lesson in lessons(bench, system, clips).items():
+            said = learn_and_name(bench, lesson)
+            content = describe(fold, bench.clips, bench.clips.emotions, said, {})
+            content["lesson"] = len(lesson.waves)
+            seconds = time.monotonic() - started
+            content["provenance"] = provenance(options.seed, seconds, options.command)
+            write_json(reports[data], content)
+
+
+def lessons(bench: EnhancerBench, system: str, clips: Clips) -> dict[str, Lesson]:
+    """What is learned from, by the name of the data."""
+    if system == RECORDINGS:
+        return {"original": clips.lesson(clips.emotions)}
+    made = bench.outputs(Condition(system, CONVERTED), settings_of(bench.options), clips)
+    waves, aimed = [one.audios[0] for one in made], [one.emotions[0] for one in made]
+    converted = Lesson(waves, clips.corpora, aimed, clips.files)
+    heard = part_of(converted, surer_half(converted, [one.certainties[0] or 0.0 for one in made]))
+    added = Lesson(
+        [*clips.waves, *heard.waves],
+        [*clips.corpora, *heard.corpora],
+        [*clips.emotions, *heard.labels],
+        [*clips.files, *heard.names],
+    )
+    return {CONVERTED: converted, HEARD: heard, ADDED: added}
+
+
+def surer_half(lesson: Lesson, certainties: Sequence[float]) -> list[int]:
+    """Of each emotion of each corpus, places of those that whoever reranked was surest of."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, group in enumerate(zip(lesson.corpora, lesson.labels, strict=True)):
+        groups.setdefault(group, []).append(i)
+    kept = []
+    for own in groups.values():
+        own.sort(key=lambda i: certainties[i], reverse=True)
+        kept += own[: math.ceil(len(own) / 2)]
+    return sorted(kept)
+
+
+def part_of(lesson: Lesson, places: Sequence[int]) -> Lesson:
+    """Some of what is to be learned."""
+
+    def take(column: Sequence[Item]) -> list[Item]:
+        return [column[i] for i in places]
+
+    return Lesson(take(lesson.waves), take(lesson.corpora), take(lesson.labels), take(lesson.names))
+
+
+def learn_and_name(bench: EnhancerBench, lesson: Lesson) -> dict[str, list[Any]]:
+    """What is said of the recordings of those who are tested."""
+    fold, options, test = bench.fold, bench.options, bench.clips
+    cache, seeds = options.work / "features", options.judge_seeds
+    extractor, encoder = fold.feature_extractor, options.encoder
+    learned = build_judges([REGRESSION], lesson, extractor, fold.folder, cache, seeds, encoder)
+    judge = learned[REGRESSION]
+    return votes({REGRESSION: judge.predict_proba(test.waves, test.corpora)})
 
 
 def collect(folders: Sequence[Path]) -> list[Record]:
@@ -110,13 +154,18 @@ def collect(folders: Sequence[Path]) -> list[Record]:
                     system=condition.system,
                     judge=REGRESSION,
                     data=condition.data,
-                    metrics=scores(join(tables)),
+                    metrics=scores(join(tables)) | {"learned_from": learned_from(reports)},
                     folds=len(tables),
                     per_fold=[scores(table) for table in tables],
                     provenance=joined_provenance(reports),
                 )
             )
     return records
+
+
+def learned_from(reports: Sequence[Mapping[str, Any]]) -> int:
+    """Recordings of all corpora that were learned from, in the mean of the folds."""
+    return round(sum(report["lesson"] for report in reports) / len(reports))
 
 
 def scores(table: Table) -> dict[str, Any]:

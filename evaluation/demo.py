@@ -255,7 +255,10 @@ def enhancement(clips: Sequence[Clip], classifier: Any, model: Path, folder: Pat
                  for title, sound, waveform in versions]  # fmt: skip
         drawn[clip.file.stem] = [(title, *melody(waveform)) for title, _, waveform in versions]
     plot_pitch(drawn, folder / "enhanced.png")
-    what = "Heard by the classifier in the box, which is no independent judge."
+    what = (
+        "Heard by the classifier in the box, which learned from these recordings as they were: it "
+        "is no independent judge."
+    )
     return [
         "<h2>Enhanced, and converted</h2>",
         f"<p>{what}</p>",

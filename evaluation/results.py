@@ -39,6 +39,8 @@ DATA = (
     "wrong_emotion",
     "level_matched",
     "enhanced_guessed",
+    "converted_heard",
+    "converted_added",
 )
 IDENTITY = ("task", "corpus", "protocol", "system", "judge", "data", "condition", "beside")
 PROVENANCE = ("command", "commit", "seed", "versions", "hardware", "seconds", "date")

@@ -44,6 +44,8 @@ DATA_TITLES = {
     "enhanced_guessed": "with the recogniser's own guess",
     "converted": "told another emotion",
     "generated": "a take from one noise",
+    "converted_heard": "told another emotion, the half that it was heard best in",
+    "converted_added": "recordings, and that half",
 }
 # The trained enhancer, whatever else moves recordings.
 ENHANCER = "emotion-enhancer"
@@ -391,7 +393,9 @@ def usefulness_table(records: Iterable[Mapping[str, Any]]) -> str:
         _join(
             [
                 CORPUS_TITLES.get(record["corpus"], record["corpus"]),
-                f"{record['system']}, {record['data']}",
+                record["system"],
+                DATA_TITLES[record["data"]],
+                str(record["metrics"]["learned_from"]),
                 *(format_rate(record["metrics"], name) for name in ("WA", "UA")),
                 str(record["folds"]),
             ]
@@ -399,7 +403,8 @@ def usefulness_table(records: Iterable[Mapping[str, Any]]) -> str:
         for record in sorted(records, key=_useful_order)
         if record["task"] == "usefulness"
     ]
-    return _table(["corpus", "learned from"], ["WA", "UA", "folds"], lines)
+    right = ["recordings", "WA", "UA", "folds"]
+    return _table(["corpus", "learned from", "sound"], right, lines)
 
 
 def _useful_order(record: Mapping[str, Any]) -> tuple[int, float]:

@@ -70,6 +70,8 @@ class EmotionEnhancementOutput(BaseOutput):
         emotions: The emotion aimed at.
         methods: How each was changed: `"shift"`, `"diffusion"` or `"both"`.
         amounts: How far each was changed, 1 being as far as was asked for; see `rerank`.
+        certainties: How sure those who listened are of each one's emotion, 0 to 1; `None` where
+            nobody was asked, without `rerank`.
         sampling_rate: Rate of `audios` in Hz.
     """
 
@@ -78,6 +80,7 @@ class EmotionEnhancementOutput(BaseOutput):
     emotions: list[str]
     methods: list[str]
     amounts: list[float]
+    certainties: list[float | None]
     sampling_rate: int
 
     def describe(self, index: int = 0) -> str:
@@ -98,6 +101,7 @@ class _Recording:
         carried: What it carries now.
         method: `"shift"`, `"diffusion"` or `"both"`.
         amount: How far it was changed.
+        certainty: How sure those who listened are of its emotion then.
         generator: Of its noise.
         style: Z-scored log-mels whose style is taken.
     """
@@ -109,6 +113,7 @@ class _Recording:
     carried: str = ""
     method: str = "diffusion"
     amount: float = 1.0
+    certainty: float | None = None
     generator: torch.Generator | None = None
     style: torch.Tensor | None = None
 
@@ -613,6 +618,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 best, told.amount, clearest = certainty, amount, version
             if best >= SURE:
                 break
+        told.certainty = best
         return clearest
 
     def _moved(
@@ -668,6 +674,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             [told.emotion for told in recordings],
             [told.method for told in recordings],
             [told.amount for told in recordings],
+            [told.certainty for told in recordings],
             rate,
         )
 
