@@ -112,7 +112,7 @@ the model holds it (`method="shift"`), by latent diffusion (`method="diffusion"`
 latents of the recording's mel-spectrogram, its melody and its tempo, and has learned from pairs of
 recordings, aligned in time, in which one person says one sentence with two emotions, or by the
 second on top of the first (`method="both"`). What is carried is made clearer by the first, another
-emotion is reached by both. By default half, once, one and a half times and twice the change are
+emotion is reached by both. By default half, once, and one and a half times the change are
 tried, and the first version is kept that the model's recogniser and a classifier that you set as
 `pipe.listener` are sure of; `rerank=False` changes as far as asked for.
 {origin}

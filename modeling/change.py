@@ -21,10 +21,11 @@ class Change(NamedTuple):
     pitch_factor: np.ndarray
     tempo_factor: np.ndarray
 
-    def times(self, weight: float) -> "Change":
-        """So much of it, in logarithms: 0 is nothing, 1 all of it."""
+    def times(self, weight: float, of_spectrum: float | None = None) -> "Change":
+        """So much of it, in logarithms: 0 is nothing, 1 all of it; of the spectrum as much, where
+        it is not said how much of that."""
         return Change(
-            self.log_mel * weight,
+            self.log_mel * (weight if of_spectrum is None else of_spectrum),
             _limited(self.pitch_factor**weight),
             _limited(self.tempo_factor**weight),
         )

@@ -56,7 +56,7 @@ DENOISING = (
 )
 # How far, as a share of what was asked for, versions go until one is heard as told, and how sure
 # those who listen have to be of it (chosen on validation speakers).
-AMOUNTS = (0.5, 1.0, 1.5, 2.0)
+AMOUNTS = (0.5, 1.0, 1.5)
 SURE = 0.7
 
 
@@ -271,11 +271,11 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 clearer, both where another one is aimed at or a setting of the diffusion is given,
                 and the diffusion where the model holds no shift.
             source_emotion: What recordings carry now; what the listener hears when not given.
-            rerank: Try to change each recording half as far as asked for, as far, one and a half
-                times and twice as far, and keep the first version that the recogniser and the
-                listener are sure of, 0.7 or more in the mean of both, otherwise the one that they
-                are surest of (as generated images are reranked, Ramesh et al. 2021): no more is
-                changed than it takes.
+            rerank: Try to change each recording half as far as asked for, as far, and one and a
+                half times as far in pitch and tempo, and keep the first version that the recogniser
+                and the listener are sure of, 0.7 or more in the mean of both, otherwise the one
+                that they are surest of (as generated images are reranked, Ramesh et al. 2021): no
+                more is changed than it takes.
 
         Raises:
             ValueError: An unknown emotion, corpus, vocoder or option, numbers out of range or of
@@ -626,13 +626,16 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
     ) -> np.ndarray:
         """A recording changed so much of what was asked for, at its level."""
         told, steps = source.told, []
+        # Further than asked for only pitch and tempo go: more of the spectrum is hiss, or mumbling.
+        of_spectrum = min(amount, 1.0)
         if told.method != "diffusion":
             named = (told.emotion, told.carried, told.corpus)
-            far = tuple(intensity * amount * factor for factor in self.shift.factors(*named))
+            bands, prosody = self.shift.factors(*named)
+            far = (intensity * of_spectrum * bands, intensity * amount * prosody)
             steps.append(self.shift(source.log_mel, source.prosody, *named, far))
         if source.denoised is not None:
             weight = 1.0 if told.method == "diffusion" else WEIGHT_BESIDE_SHIFT
-            steps.append(source.denoised.times(amount * weight))
+            steps.append(source.denoised.times(amount * weight, of_spectrum * weight))
         sound = told.wave.numpy()
         if steps:
             change = functools.reduce(lambda one, other: one.then(other), steps)

@@ -31,7 +31,7 @@ MOST_WAITING = 20
 KEPT_SECONDS = 3600
 CLEARER = "clearer, whatever it is"
 RERANK = (
-    "Tries half as far, as far, one and a half times and twice as far, and keeps the first version"
+    "Tries half as far, as far, and one and a half times as far, and keeps the first version"
     " in which the emotion is surely heard, or else the best."
 )
 TITLE = "Emotion in speech"

@@ -55,7 +55,7 @@ Rerank = Annotated[
     Optional[bool],  # noqa: UP045
     typer.Option(
         "--rerank/--no-rerank",
-        help="Try half as far, as far, one and a half times and twice as far, and keep the first "
+        help="Try half as far, as far, and one and a half times as far, and keep the first "
         "version in which the emotion is surely heard, or else the best; on when not given.",
         show_default=False,
     ),

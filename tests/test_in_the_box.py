@@ -204,12 +204,13 @@ class TestEnhancer:
         for source in ("anger", "sadness"):
             assert shift.factors("anger", source) == shift.factors("anger", source, "emodb")
 
-    def test_the_shift_is_the_default_and_the_others_are_there(self):
+    def test_every_method_is_there(self):
         clip, carried = str(RECORDINGS / "08a02Tb.flac"), "sadness"
         enhancer = load_enhancer(ENHANCER)
-        for asked, method in (("auto", "shift"), ("both", "both"), ("diffusion", "diffusion")):
+        for asked, method in (("auto", "both"), ("shift", "shift"), ("diffusion", "diffusion")):
             made = enhancer(clip, emotion="anger", source_emotion=carried, method=asked)
             assert made.methods == [method]
+        assert enhancer(clip, emotion=carried, source_emotion=carried).methods == ["shift"]
 
     def test_its_card_is_made_of_the_records(self, tmp_path):
         files = ("diffusion.yaml", "small_enhancer.yaml", "everybody.yaml")

@@ -32,3 +32,9 @@ def test_nothing_goes_further_than_a_waveform_can():
     for change in (much.then(much), much.times(3)):
         assert (change.pitch_factor == 2).all()
         assert (change.tempo_factor == 0.5).all()
+
+
+def test_of_the_spectrum_another_part_may_be_taken():
+    some = make_change(0.5, 1.44, 0.64).times(1.5, 1.0)
+    torch.testing.assert_close(some.log_mel, torch.full((5, 4), 0.5))
+    np.testing.assert_allclose(some.pitch_factor, 1.44**1.5)

@@ -161,7 +161,12 @@ class TestReranking:
         made = listened(vowel, RATE, **self.WANTED)
         assert made.amounts == [amount]
         assert made.methods == ["shift"]
-        np.testing.assert_allclose(made.audios[0], as_far, atol=1e-4)
+        assert len(made.audios[0]) == len(as_far)
+        # Further than asked for go pitch and tempo alone.
+        same = np.allclose(made.audios[0], as_far, atol=1e-4)
+        assert same == (amount <= 1)
+        pitches = [np.median(pitch_of(sound)) for sound in (made.audios[0], as_far)]
+        assert pitches[0] == pytest.approx(pitches[1], abs=0.01)
 
     def test_changes_no_more_than_it_takes(self, listened, vowel):
         """Listeners who are sure of the emotion from some change on hear the least of that."""
