@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evaluation import Record, provenance, write_records
-from evaluation.tables import CLASS_SHIFT
+from evaluation.tables import CLASS_SHIFT, JUDGES_OF
 from training.state import write_json
 
 from .clarity import condition_records, describe, read_reports
@@ -127,7 +127,7 @@ def collect(corpus: str, indices: Sequence[int], options: argparse.Namespace) ->
             if reports:
                 system = ORIGINAL if data == "original" else CLASS_SHIFT
                 records += condition_records(
-                    system, data, corpus, reports, originals, beside=f"judges_of_{judges}"
+                    system, data, corpus, reports, originals, beside=f"{JUDGES_OF}{judges}"
                 )
     return records
 

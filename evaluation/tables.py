@@ -54,6 +54,15 @@ BAND_FILTER = "band-filter"
 DIFFUSION = "diffusion-alone"
 UNRANKED, RERANKED_SHIFT = "emotion-enhancer-unranked", "class-shift-reranked"
 RECORDINGS = "recordings"
+# Of `beside`, where judges are told apart by whom they know.
+JUDGES_OF = "judges_of_"
+# What is shown first, by what it is shown of.
+HEADLINE = {
+    RECORDINGS: ("original",),
+    BAND_FILTER: ("enhanced", "converted"),
+    RERANKED_SHIFT: ("enhanced", "enhanced_guessed", "converted"),
+    ENHANCER: ("converted", "generated"),
+}
 SECONDS_A_SECOND = "_seconds_a_second"
 # The judges of emotion together.
 PANEL = "mean"
@@ -458,12 +467,44 @@ def _measured_system(record: Mapping[str, Any]) -> tuple[str, str]:
     return record["system"], record.get("beside", "")
 
 
+def shared_speakers_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of what judges of a shift's own training speakers hear in it, and judges of others."""
+    lines = [
+        _join(
+            [
+                CORPUS_TITLES.get(record["corpus"], record["corpus"]),
+                DATA_TITLES[record["data"]],
+                record["beside"].removeprefix(JUDGES_OF).replace("_", " "),
+                format_rate(record["metrics"], "WA"),
+                "" if record["data"] == "original" else _format_gain(record["metrics"], "gain_WA"),
+                format_rate(record["metrics"], "target_WA"),
+            ]
+        )
+        for record in records
+        if _is_shared(record) and record["judge"] == PANEL
+    ]
+    return _table(["corpus", "sound", "judges know"], ["WA", *PANEL_TITLES[::2]], lines)
+
+
+def _is_shared(record: Mapping[str, Any]) -> bool:
+    return str(record.get("beside", "")).startswith(JUDGES_OF)
+
+
 def _of_controls(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [record for record in records if ENHANCER not in _measured_system(record)]
+    return [r for r in records if ENHANCER not in _measured_system(r) and not _is_shared(r)]
 
 
 def _of_enhancer(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [record for record in records if ENHANCER in _measured_system(record)]
+
+
+def _headline(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The enhancer as it is used by default, beside a filter that anybody can make."""
+    return [
+        record
+        for record in _of_enhancer(records)
+        if record["data"] in HEADLINE.get(record["system"], ())
+    ]
 
 
 TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
@@ -472,11 +513,13 @@ TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
     "robustness": robustness_table,
     "calibration": calibration_table,
     "enhancement": lambda records: enhancement_table(_of_enhancer(records)),
+    "headline": lambda records: enhancement_table(_headline(records)),
     "controls": lambda records: enhancement_table(_of_controls(records)),
     "clarity_folds": lambda records: clarity_folds_table(_of_enhancer(records)),
     "control_folds": lambda records: clarity_folds_table(_of_controls(records)),
     "style": style_table,
     "usefulness": usefulness_table,
+    "shared_speakers": shared_speakers_table,
     "speed": speed_table,
     "enhancer_speed": enhancer_speed_table,
 }

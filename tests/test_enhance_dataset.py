@@ -13,7 +13,7 @@ from datasets_scripts import decode_audio, export_parquet, load_corpus
 from pipelines import EmotionEnhancementPipeline
 
 DIFFUSION = ("--method", "diffusion", "--num_inference_steps", "2", "--strength", "0.5")
-DIFFUSION += ("--vocoder", "source_filter")
+DIFFUSION += ("--vocoder", "source_filter", "--no-rerank")
 
 
 @pytest.fixture(scope="module")

@@ -174,10 +174,13 @@ def test_snippets_run_as_printed(checkout):
 @pytest.mark.parametrize(
     ("page", "tables"),
     [
-        ("README.md", ["speed", "robustness", "recognition", "controls"]),
+        ("README.md", ["speed", "robustness", "recognition", "headline"]),
         (
             "results/README.md",
-            ["calibration", "folds", "control_folds", "enhancement", "clarity_folds"],
+            [
+                *("calibration", "folds", "controls", "control_folds", "enhancement"),
+                *("clarity_folds", "enhancer_speed", "usefulness", "style", "shared_speakers"),
+            ],
         ),
     ],
 )

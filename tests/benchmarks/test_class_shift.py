@@ -10,6 +10,7 @@ from benchmarks import class_shift, shared_speakers
 from benchmarks.panel import describe_rows
 from datasets_scripts import EMOTIONS
 from evaluation import enhancement_table
+from evaluation.tables import render_table
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,9 @@ def test_judges_of_the_other_half_have_nobody_in_common_with_the_shift(arguments
     found = {(r["beside"], r["data"]) for r in measured if r["judge"] == "mean"}
     kinds = ("judges_of_same_speakers", "judges_of_other_speakers")
     assert found == {(kind, data) for kind in kinds for data in shared_speakers.DATA}
+    rows = render_table("shared_speakers", [*measured, *records]).splitlines()[2:]
+    assert len(rows) == len(found)
+    assert render_table("controls", [*measured, *records]) == render_table("controls", records)
     options = shared_speakers.parse_arguments(told)
     stage = class_shift.Stage("emodb", corpus.split("=")[2], 0, options)
     halves = [

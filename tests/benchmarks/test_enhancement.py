@@ -43,7 +43,7 @@ def stopped(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     (folder / "plots").touch()
     arguments = ["--runs", str(run), "--work", str(folder / "judged"), "--num_inference_steps", "2"]
-    arguments += ["--num_noises", "1", "--limit", "8"]
+    arguments += ["--num_noises", "1", "--limit", "6"]
     arguments += ["--judges", *HEARD, "--judge_seeds", "0"]
     arguments += ["--output", str(folder / "enhancement.json"), "--plots", str(folder / "plots")]
     with pytest.raises(OSError, match="plots"):
