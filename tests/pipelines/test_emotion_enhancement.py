@@ -770,7 +770,8 @@ def test_half_precision(folder, wave, dtype, way):
         half = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, **load)
     else:
         half = DiffusionPipeline.from_pretrained(folder, **load).to(dtype)
-    expected, given = (change(p, wave, emotion="anger") for p in (whole, half))
+    # As far as asked for: which version is heard best may hang on the last bit.
+    expected, given = (change(p, wave, emotion="anger", rerank=False) for p in (whole, half))
     assert size(given - expected) < 0.2 * size(expected)
     (sound,) = half(wave, num_inference_steps=2).audios
     assert sound.dtype == np.float32
