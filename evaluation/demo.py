@@ -37,7 +37,7 @@ from .report import image, player, table, write_page
 NUM_ENHANCED = 3
 # What of the box is enhanced, where nobody gives recordings.
 SHOWN_EMOTIONS = ("sadness", "happiness", "fear")
-CONVERTED_TO, OR_ELSE = "anger", "sadness"
+CONVERTED_TO, OR_ELSE = "sadness", "fear"
 KNOWN_VOICES = (
     "The recordings in the box are of ten actors whose voices trained this classifier. What it"
     " says of them shows that it runs, not how well it does."

@@ -164,7 +164,7 @@ def test_snippets_run_as_printed(checkout):
     assert speech == "speech"
     assert "'label'" in printed["calibrate"]
     assert '"me"' in (checkout / "my_classifier/config.json").read_text()
-    for name in ("angry", "clearer"):
+    for name in ("sad", "clearer"):
         assert soundfile.info(checkout / f"{name}.wav").frames > 0
     assert set(EMOTIONS) <= set((checkout / "emotions.csv").read_text().split("\n")[0].split(","))
     scores = ast.literal_eval(printed["onnx"])
