@@ -16,9 +16,10 @@ either of the two alone, and a fixed filter of bands. The primary comparison is 
 is heard in what the enhancer converts, less how often in what the reranked shift converts
 (`"over_shift"` in the records), in the mean of all judges.
 
-With `--trade_off` settings of the diffusion, alone, are tried on the validation speakers instead,
-which the default of strength and guidance is chosen by. Everything is kept in `--work`, so that a
-call goes on where the one before was stopped; runs may be measured by several calls side by side.
+With `--trade_off` settings of the diffusion, alone, are tried on the validation speakers instead:
+what strength and guidance bring, and what they cost of the voice. Everything is kept in `--work`,
+so that a call goes on where the one before was stopped; runs may be measured by several calls side
+by side.
 """
 
 import argparse
