@@ -41,7 +41,7 @@ DATA_TITLES = {
     "wrong_emotion": "told a wrong emotion",
     "enhanced": "told the emotion",
     "level_matched": "told the emotion, level as before",
-    "enhanced_guessed": "with the recogniser's own guess",
+    "enhanced_guessed": "with the listener's own guess",
     "converted": "told another emotion",
     "generated": "a take from one noise",
     "converted_heard": "told another emotion, the half that it was heard best in",

@@ -344,6 +344,12 @@ def is_writable(job: _Job, overwrite: bool, failures: Failures) -> bool:
     return False
 
 
+def _heard(made: Any) -> str:
+    """How sure they who listened were of the emotion, if anybody was asked."""
+    sure = made.certainties[0]
+    return "" if sure is None else f"; heard with {100 * sure:.0f} %"
+
+
 def make(pipe: Any, job: _Job, emotion: str | None, seed: int, call: Mapping[str, Any]) -> None:
     """Enhance one recording and write it.
 
@@ -363,6 +369,6 @@ def make(pipe: Any, job: _Job, emotion: str | None, seed: int, call: Mapping[str
     generator = torch.Generator().manual_seed(seed)
     made = pipe(recording.source, emotion=emotion, generator=generator, **call)
     write_sound(job.output, made.audios[0], made.sampling_rate)
-    say(f"{recording.name}: towards {made.emotions[0]} by {made.describe()}")
+    say(f"{recording.name}: towards {made.emotions[0]} by {made.describe()}{_heard(made)}")
     if job.output is not None:
         print(job.output, flush=True)

@@ -107,7 +107,8 @@ def test_the_version_in_which_it_is_heard_best_is_kept(run, enhancer, speech, tm
     told = {"emotion": "anger", "source_emotion": "sadness", "method": "shift"}
     expected = pipe(speech / "a.wav", **told, rerank=True)
     far = {1.0: ""}.get(expected.amounts[0], f", {expected.amounts[0]:g} times as far")
-    assert f"a.wav: towards anger by shift{far}\n" in result.stderr
+    heard = f"{100 * expected.certainties[0]:.0f} %"
+    assert f"a.wav: towards anger by shift{far}; heard with {heard}\n" in result.stderr
     made, _ = soundfile.read(tmp_path / "a_anger.wav")
     np.testing.assert_allclose(made, expected.audios[0], atol=1e-3)
     wrong = run(*command, "--set", "rerank=perhaps", "--overwrite", "--model", enhancer)
