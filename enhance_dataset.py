@@ -286,15 +286,18 @@ def make_row(
         )
     except (ValueError, OSError) as error:
         raise ValueError(f"Cannot enhance row {row} ({given['audio']['path']}): {error}") from error
+    done = {
+        "method": output.methods[0],
+        "amount": output.amounts[0],
+        "certainty": output.certainties[0],
+    }
     return {
         **given,
         "audio": encode(output.audios[0], output.sampling_rate, given["audio"]["path"]),
         "mel": output.log_mels[0].tolist(),
         "target_emotion": pipe.emotions.index(output.emotions[0]),
         "seed": seed,
-        "settings": json.dumps(
-            settings | {"method": output.methods[0], "amount": output.amounts[0]}
-        ),
+        "settings": json.dumps(settings | done),
     }
 
 

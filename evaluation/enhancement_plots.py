@@ -177,7 +177,7 @@ def plot_trade_off(
         points: With "guidance_scale", "strength", "emotion" (how often judges hear the emotion that
             recordings are converted to, 0..1) and "preservation" (likeness to the speaker relative
             to that of the recordings themselves, 1: the same), measured on validation speakers;
-            "chosen" marks the one in which the target is heard best, of those that keep 90 %.
+            "chosen" marks the one in which the target is heard best, of those that keep the voice.
         path: Where the PNG goes.
         original: How often judges hear those emotions in the recordings themselves, 0..1.
 
@@ -202,7 +202,7 @@ def plot_trade_off(
         axes.axhline(100 * original, color=MUTED, linestyle=":", label="original")
     for point in (p for p in points if p.get("chosen")):
         axes.plot(100 * point["preservation"], 100 * point["emotion"], "o", markersize=11,
-                  markerfacecolor="none", color=INK, label="best above 90 % likeness")  # fmt: skip
+                  markerfacecolor="none", color=INK, label="best that keeps the voice")  # fmt: skip
     axes.set(xlabel="likeness to the speaker (% of the recording's own)",
              ylabel="target heard when converted (%)")  # fmt: skip
     axes.legend(loc="best")

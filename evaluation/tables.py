@@ -418,9 +418,8 @@ def usefulness_table(records: Iterable[Mapping[str, Any]]) -> str:
 
 def _useful_order(record: Mapping[str, Any]) -> tuple[int, float]:
     corpora, corpus = list(CORPUS_TITLES), record["corpus"]
-    return corpora.index(corpus) if corpus in corpora else len(corpora), -record["metrics"].get(
-        "UA", 0.0
-    )
+    place = corpora.index(corpus) if corpus in corpora else len(corpora)
+    return place, -record["metrics"].get("UA", 0.0)
 
 
 def speed_table(records: Iterable[Mapping[str, Any]]) -> str:
