@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .folders import DATASET, ENHANCER, SPACE, kind_of
+from .folders import DATASET, ENHANCER, SPACE, kind_of, read_json
 from .messages import refusing, say
 
 REPO_TYPES = {DATASET: "dataset", SPACE: "space"}
@@ -36,8 +36,8 @@ def push(
       speech-emotion push outputs/transformer_0/model you/emotion-classifier
       speech-emotion push enhanced/ you/enhanced-emodb --private
 
-    The folder is sent as it is, with its card and code (an enhancer without code gets this
-    package's); an interrupted push is simply repeated.
+    The folder is sent as it is, with its card and code (to an enhancer that leans on this package
+    its code is added); an interrupted push is simply repeated.
     Look at the licence in its README.md first: weights follow the data that trained them. A folder
     of recordings becomes a dataset by `python -m datasets_scripts.export`.
     """
@@ -61,12 +61,12 @@ def push(
 
 @contextmanager
 def complete(folder: Path, kind: str) -> Iterator[Path]:
-    """The folder, or a copy with code of an enhancer that lies without it, as this package's own.
+    """The folder, or a copy with code of an enhancer that leans on this package.
 
     Raises:
         ValueError: An enhancer with classes that this package does not have.
     """
-    if kind != ENHANCER or any(folder.rglob("*.py")):
+    if kind != ENHANCER or brings_code(folder):
         yield folder
         return
     from .models import load_enhancer
@@ -75,3 +75,12 @@ def complete(folder: Path, kind: str) -> Iterator[Path]:
         load_enhancer(str(folder), None, False, "cpu").save_pretrained(place)
         shutil.copyfile(folder / CARD, Path(place) / CARD)
         yield Path(place)
+
+
+def brings_code(folder: Path) -> bool:
+    """Whether the code of an enhancer is there, as saving it writes it."""
+    from pipelines.exported_code import DIGEST
+
+    index = read_json(folder / "model_index.json")
+    (module, *_) = index.get("_class_name") or [""]
+    return DIGEST.search(module) is not None and (folder / f"{module}.py").exists()

@@ -12,6 +12,7 @@ import processes
 import pytest
 import soundfile
 import torch
+from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 from toy_components import make_wave
 from toy_enhancer import get_dummy_components
@@ -211,6 +212,15 @@ class TestEnhancer:
             made = enhancer(clip, emotion="anger", source_emotion=carried, method=asked)
             assert made.methods == [method]
         assert enhancer(clip, emotion=carried, source_emotion=carried).methods == ["shift"]
+
+    def test_it_loads_as_its_card_says_and_as_transformers_do(self):
+        clip = str(RECORDINGS / "08a02Tb.flac")
+        options = {"emotion": "anger", "source_emotion": "sadness", "method": "shift"}
+        expected = load_enhancer(ENHANCER)(clip, **options).audios[0]
+        pipe = DiffusionPipeline.from_pretrained(ENHANCER, trust_remote_code=True)
+        np.testing.assert_array_equal(pipe(clip, **options).audios[0], expected)
+        task = pipeline("emotion-enhancement", str(ENHANCER), trust_remote_code=True)
+        np.testing.assert_array_equal(task(clip, **options)["audio"], expected)
 
     def test_its_card_is_made_of_the_records(self, tmp_path):
         files = ("diffusion.yaml", "small_enhancer.yaml", "everybody.yaml")

@@ -4,6 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from datasets_scripts import export_parquet, load_corpus
+from pipelines import load_enhancer
+from pretrained import ENHANCER
 from speech_emotion.main import app
 
 CARD = "---\nlicense: cc0-1.0\n---\n# A model\n"
@@ -47,6 +49,19 @@ def test_an_enhancer_that_lies_without_code_gets_it(hub, owner, enhancer, tmp_pa
     code = {name for name in expected if name.endswith(".py")}
     assert len(code) > 3
     assert all(sent[name] == expected[name] for name in code)
+
+
+def test_the_enhancer_in_the_box_is_sent_with_the_code_that_others_need(hub, owner, tmp_path):
+    load_enhancer(ENHANCER).save_pretrained(tmp_path)
+    with owner():
+        done = push(ENHANCER, "me/box")
+    assert done.exit_code == 0, done.stderr
+    sent = hub.store.read("model", "me/box")
+    expected = contents(tmp_path)
+    code = {name for name in expected if name.endswith(".py")}
+    assert {name for name in sent if name.endswith(".py")} == code
+    assert all(sent[name] == expected[name] for name in code)
+    assert sent["README.md"] == (ENHANCER / "README.md").read_bytes()
 
 
 def test_it_is_refused_in_one_line(hub, dataset, monkeypatch):

@@ -1,0 +1,4 @@
+"""What the index of this folder asks for, from this project; a push writes its code instead."""
+
+from modeling import EmotionResNetConfig as EmotionResNetConfig
+from modeling import EmotionResNetForAudioClassification as EmotionResNetForAudioClassification
