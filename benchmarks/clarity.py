@@ -124,7 +124,7 @@ def condition_records(
             task="clarity",
             judge=judge,
             metrics=clarity(join(tables), judge),
-            per_fold=[clarity(table, judge, brief=True) for table in tables],
+            per_fold=named(reports, [clarity(table, judge, brief=True) for table in tables]),
             predictions=predictions,
             **common,
         )
@@ -133,7 +133,8 @@ def condition_records(
     ]
     before = [of_corpus(report, corpus) for report in originals]
     mean = panel_clarity(join(before), join(tables))
-    per_fold = [panel_clarity(*fold) for fold in zip(before, tables, strict=True)]
+    pairs = zip(before, tables, strict=True)
+    per_fold = named(reports, [panel_clarity(*pair) for pair in pairs])
     records.append(
         make_record(
             task="clarity",
@@ -148,6 +149,13 @@ def condition_records(
     if kept:
         records.append(make_record(task="preservation", judge=None, metrics=kept, **common))
     return records
+
+
+def named(
+    reports: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Metrics of each fold, with the name of the fold that its report holds."""
+    return [{"fold": r["fold"], **m} for r, m in zip(reports, metrics, strict=True)]
 
 
 def mean_preservation(reports: Sequence[Mapping[str, Any]], corpus: str) -> dict[str, float]:

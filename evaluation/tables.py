@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .conditions import (
     AS_RECORDED,
@@ -14,6 +14,8 @@ from .conditions import (
     parse_condition,
 )
 
+# Records, whatever they are kept as.
+R = TypeVar("R", bound=Mapping[str, Any])
 PAPER = Path(__file__).with_name("paper.json")
 
 CORPUS_TITLES = {
@@ -358,18 +360,17 @@ def _format_kept(metrics: Mapping[str, Any], name: str) -> str:
 def clarity_folds_table(records: Iterable[Mapping[str, Any]]) -> str:
     """Table of what all judges of emotion together hear of every fold, WA in percent."""
     panels = [r for r in records if r["task"] == "clarity" and r["judge"] == PANEL]
-    rows: dict[tuple[str, str, str, int], dict[str, str]] = {}
+    rows: dict[tuple[str, str, str, str], dict[str, str]] = {}
     for record in panels:
-        for index, fold in enumerate(record["per_fold"]):
-            row = rows.setdefault((record["corpus"], *_measured_system(record), index), {})
+        for fold in record["per_fold"]:
+            row = rows.setdefault((record["corpus"], *_measured_system(record), fold["fold"]), {})
             row[record["data"]] = f"{100 * fold['WA']:.1f}"
     data = [name for name in DATA_TITLES if any(name in row for row in rows.values())]
     lines = [
-        _join([CORPUS_TITLES.get(corpus, corpus), system, str(index), *_in_order(row, data)])
-        for (corpus, system, _, index), row in rows.items()
+        _join([CORPUS_TITLES.get(corpus, corpus), system, name, *_in_order(row, data)])
+        for (corpus, system, _, name), row in rows.items()
     ]
-    titles = ["fold", *(DATA_TITLES[name] for name in data)]
-    return _table(["corpus", "method"], titles, lines)
+    return _table(["corpus", "method", "fold"], [DATA_TITLES[name] for name in data], lines)
 
 
 def _format_gain(metrics: Mapping[str, Any], name: str) -> str:
@@ -493,7 +494,8 @@ def _of_controls(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]
     return [r for r in records if ENHANCER not in _measured_system(r) and not _is_shared(r)]
 
 
-def _of_enhancer(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def of_enhancer(records: Iterable[R]) -> list[R]:
+    """Records of the trained enhancer, and of what was measured beside it."""
     return [record for record in records if ENHANCER in _measured_system(record)]
 
 
@@ -501,7 +503,7 @@ def _headline(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The enhancer as it is used by default, beside a filter that anybody can make."""
     return [
         record
-        for record in _of_enhancer(records)
+        for record in of_enhancer(records)
         if record["data"] in HEADLINE.get(record["system"], ())
     ]
 
@@ -511,10 +513,10 @@ TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
     "folds": folds_table,
     "robustness": robustness_table,
     "calibration": calibration_table,
-    "enhancement": lambda records: enhancement_table(_of_enhancer(records)),
+    "enhancement": lambda records: enhancement_table(of_enhancer(records)),
     "headline": lambda records: enhancement_table(_headline(records)),
     "controls": lambda records: enhancement_table(_of_controls(records)),
-    "clarity_folds": lambda records: clarity_folds_table(_of_enhancer(records)),
+    "clarity_folds": lambda records: clarity_folds_table(of_enhancer(records)),
     "control_folds": lambda records: clarity_folds_table(_of_controls(records)),
     "style": style_table,
     "usefulness": usefulness_table,
