@@ -316,22 +316,44 @@ def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
     titles += [*PANEL_TITLES, *(OVER_TITLES[name] for name in compared)]
     titles += [KEPT_TITLES[name] for name in kept]
     lines = [
-        _enhancement_row(*rows[key], judges=judges, kept=kept, compared=compared)
+        _enhancement_row(
+            *rows[key], measured=_kept(rows[key], own), judges=judges, kept=kept, compared=compared
+        )
         for key in sorted(rows, key=_row_order)
     ]
     return _table(["corpus", "method", "sound"], titles, lines)
 
 
+def _kept(
+    records: Sequence[Mapping[str, Any]], others: Iterable[Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """What voice, words and sound are like; of recordings it stands with what was made of them."""
+    if records[0]["data"] != "original":
+        return next((r["metrics"] for r in records if r["task"] == "preservation"), {})
+    wanted = (records[0]["corpus"], _comparison(records[0]))
+    made = (
+        r["metrics"]
+        for r in others
+        if r["task"] == "preservation" and (r["corpus"], _comparison(r)) == wanted
+    )
+    end = "_original"
+    return {k.removesuffix(end): v for k, v in next(made, {}).items() if k.endswith(end)}
+
+
+def _comparison(record: Mapping[str, Any]) -> str:
+    """Whose comparison a record belongs to, or ""."""
+    system, beside = _measured_system(record)
+    return ENHANCER if ENHANCER in (system, beside) else beside
+
+
 def _enhancement_row(
     *records: Mapping[str, Any],
+    measured: Mapping[str, Any],
     judges: Sequence[str],
     kept: Sequence[str],
     compared: Sequence[str],
 ) -> str:
     heard = {r["judge"]: r["metrics"] for r in records if r["task"] == "clarity"}
-    measured: Mapping[str, Any] = next(
-        (r["metrics"] for r in records if r["task"] == "preservation"), {}
-    )
     panel = heard.get(PANEL, {})
     corpus, data = records[0]["corpus"], records[0]["data"]
     cells = [

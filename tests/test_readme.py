@@ -18,6 +18,10 @@ from datasets_scripts import EMOTIONS, load_corpus
 
 ROOT = Path(__file__).resolve().parent.parent
 SNIPPET = re.compile(r"<!-- snippet: (\w+) -->\n```(\w+)\n(.*?)```", re.DOTALL)
+TABLE = re.compile(r"<!-- results:(?:\w+) -->.*?<!-- /results:\w+ -->", re.DOTALL)
+# A gain with its interval, and any figure with decimals, of a text without line breaks.
+INTERVAL = re.compile(r"[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\]")
+DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)")
 EMODB_LETTERS = dict(zip(EMOTIONS, "NFTWAE", strict=True))
 EMODB_SPEAKERS = ("03", "08", "09")
 # Three folds of RAVDESS.
@@ -169,6 +173,23 @@ def test_snippets_run_as_printed(checkout):
     assert set(EMOTIONS) <= set((checkout / "emotions.csv").read_text().split("\n")[0].split(","))
     scores = ast.literal_eval(printed["onnx"])
     assert sum(scores.values()) == pytest.approx(1, abs=0.01)
+
+
+def test_words_on_enhancement_repeat_no_figure_that_a_table_does_not_show():
+    """Records change, and the tables with them; what is said of them has to follow."""
+    pages = [
+        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "results/README.md")
+    ]
+    tables = "".join(table for page in pages for table in TABLE.findall(page))
+    shown = set(INTERVAL.findall(tables)) | set(DECIMAL.findall(tables))
+    sections = [
+        re.search(rf"^{title}$(.*?)(?=^## )", TABLE.sub("", page), re.DOTALL | re.MULTILINE)[1]
+        for title, page in zip(("### Enhancement", "## The diffusion model"), pages, strict=True)
+    ]
+    for words in (" ".join(section.split()) for section in sections):
+        said = INTERVAL.findall(words) + DECIMAL.findall(words)
+        assert len(said) > 9
+        assert [figure for figure in said if figure not in shown] == []
 
 
 @pytest.mark.parametrize(

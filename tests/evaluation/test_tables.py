@@ -155,6 +155,19 @@ def heard(wa, over_shift=None, **changes):
     return record(**(fields | {"folds": 1, "per_fold": [{"fold": "run_3", "WA": wa}]} | changes))
 
 
+def test_recordings_show_what_they_were_like_before():
+    """Of their own comparison: another one draws other recordings."""
+    measured = {"ovrl_mos": 2.5, "ovrl_mos_original": 3.1}
+    records = [
+        heard(0.5, system="recordings", data="original", beside="emotion-enhancer"),
+        heard(0.5, system="recordings", data="original"),
+        heard(0.2, system="emotion-enhancer"),
+        heard(0, system="emotion-enhancer", task="preservation", judge=None, metrics=measured),
+    ]
+    shown = [line.strip("| ").split(" | ") for line in rows(enhancement_table(records))]
+    assert sorted(row[-1] for row in shown) == ["2.50", "3.10", "50.0"]
+
+
 def test_an_enhancer_is_shown_with_its_controls_and_apart_from_those_measured_alone():
     records = [
         heard(0.1, system="recordings", data="original"),
