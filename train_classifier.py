@@ -52,7 +52,7 @@ from evaluation import (
     read_records,
     recognition_metrics,
 )
-from evaluation.results import Record
+from evaluation.results import REPORTED_CORPORA, Record
 from modeling import (
     EmotionFeatureExtractor,
     EmotionResNetConfig,
@@ -102,8 +102,6 @@ TEMPERATURE = "score_temperature"
 # What a run finds out by itself.
 NOT_SETTINGS = {"self", "kwargs", "encoder", "calibrations", "mean", "std", "corpus_statistics"}
 STAGE_EMOTIONS = ("six_emotions", "all")
-# Of the systems that results call by their kind alone.
-REPORTED_CORPORA = {"emodb", "ravdess"}
 
 
 @dataclass(kw_only=True)

@@ -27,6 +27,8 @@ from .tables import TABLES, render_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# Who trained the systems that results call by their kind alone.
+REPORTED_CORPORA = {"emodb", "ravdess"}
 TASKS = ("recognition", "clarity", "preservation", "style", "usefulness", "speed", "quality")
 DATA = (
     "original",

@@ -53,8 +53,8 @@ def load_enhancer(
             loaded into the classes of this package, and of diffusers and transformers.
 
     Raises:
-        ValueError: A model with classes that this package does not have, without
-            `trust_remote_code`.
+        ValueError: A folder of something else, or a model with classes that this package does not
+            have, without `trust_remote_code`.
         OSError: No such folder or model, or one that is no enhancer.
     """
     # Here, so that whoever loads a classifier does not wait for diffusers.
@@ -64,6 +64,12 @@ def load_enhancer(
 
     if isinstance(name, Path) or Path(name).expanduser().is_dir():
         name = str(Path(name).expanduser())
+    index_name = DiffusionPipeline.config_name
+    if Path(name).is_dir() and not Path(name, index_name).exists():
+        raise ValueError(
+            f"Bad model '{name}' without a {index_name}, expected an enhancer, as "
+            "`save_pretrained` or train_diffusion.py leaves it"
+        )
     # Of the two, this says clearly that there is no such model, or that it is another's.
     index = DiffusionPipeline.load_config(name, revision=revision)
     if trust_remote_code:

@@ -48,6 +48,8 @@ def test_no_folder(tmp_path):
         load_enhancer(tmp_path / "gone")
 
 
-def test_an_enhancer_is_no_classifier(folder):
+def test_neither_is_the_other(folder):
+    with pytest.raises(ValueError, match=r"without a model_index.json, expected an enhancer, as"):
+        load_enhancer(folder / "classifier")
     with pytest.raises(ValueError, match="of type 'emotion-enhancer', expected an audio classif"):
         load_classifier(folder)
