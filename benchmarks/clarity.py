@@ -208,9 +208,12 @@ def clarity(table: Mapping[str, np.ndarray], judge: str, brief: bool = False) ->
         for key in (judge, "emotion", "aimed")
     )
     scores = recognition_metrics(heard, true, speakers=table["speaker"].tolist())
+    of_target = recognition_metrics(heard, aimed, speakers=table["speaker"].tolist())
+    target = {f"target_{name}": of_target[name] for name in ("WA", "WA_ci95")}
     if brief:
         scores = {name: scores[name] for name in ("WA", "UA")}
-    return {**scores, **_on_target(table, judge), "target_WA": float((heard == aimed).mean())}
+        target.pop("target_WA_ci95")
+    return {**scores, **_on_target(table, judge), **target}
 
 
 def _on_target(table: Mapping[str, np.ndarray], judge: str) -> dict[str, float]:
@@ -259,15 +262,18 @@ def panel_clarity(
 
 
 def target_gain(
-    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+    before: Mapping[str, np.ndarray],
+    after: Mapping[str, np.ndarray],
+    only: str | None = None,
 ) -> dict[str, Any]:
     """How much more often judges hear the target, paired: "gain" and "gain_ci95".
 
     Args:
         before: Recordings moved towards a target by one method.
         after: The same in the same order, moved towards the same target by another.
+        only: This judge; all of them when not given.
     """
-    judges = [judge for judge in EMOTION_JUDGES if judge in after]
+    judges = [judge for judge in EMOTION_JUDGES if judge in after and only in (None, judge)]
     heard, heard_before = (
         np.mean([table[judge] == table["aimed"] for judge in judges], axis=0)
         for table in (after, before)

@@ -103,6 +103,8 @@ CONDITIONS = (
     Condition(BAND_FILTER, "enhanced"),
     Condition(ENHANCER, "enhanced_guessed"),
     Condition(RERANKED_SHIFT, "enhanced_guessed"),
+    Condition(ENHANCER, "converted_untold"),
+    Condition(RERANKED_SHIFT, "enhanced_untold"),
     Condition(ENHANCER, "generated"),
     Condition(ENHANCER, "unconditional"),
     Condition(ENHANCER, "autoencoder_only"),
@@ -281,13 +283,14 @@ def over(
     reports: Sequence[Mapping[str, Any]],
     control: Sequence[Mapping[str, Any]],
 ) -> Record:
-    """Add to the mean of judges how much more often than of a control they hear the target."""
-    if record["judge"] == PANEL:
-        tables = [
+    """Add how much more often than of a control a judge, or their mean, hears the target."""
+    if record["task"] == "clarity":
+        before, after = (
             join([of_corpus(one, record["corpus"]) for one in of_folds])
             for of_folds in (control, reports)
-        ]
-        record["metrics"][name] = target_gain(*tables)
+        )
+        judge = None if record["judge"] == PANEL else record["judge"]
+        record["metrics"][name] = target_gain(before, after, judge)
     return record
 
 

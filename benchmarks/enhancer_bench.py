@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from datasets_scripts import EMOTIONS
 from evaluation.tables import (
+    ANOTHER,
     BAND_FILTER,
     CLASS_SHIFT,
     DIFFUSION,
@@ -157,7 +158,7 @@ class EnhancerBench:
     ) -> list[EmotionEnhancementOutput]:
         """What the enhancer, or what stands beside it, makes of each of some clips."""
         aimed = list(clips.emotions)
-        if condition.data in ("wrong_emotion", "converted", "generated"):
+        if condition.data in ("wrong_emotion", *ANOTHER):
             aimed = wrong_emotions(clips.emotions, settings.seed)
         jobs = zip(clips.waves, clips.corpora, aimed, clips.emotions, clips.rows, strict=True)
         shown = tqdm(jobs, total=len(clips.rows), desc=condition.name, mininterval=5)
@@ -192,6 +193,9 @@ class EnhancerBench:
             said = {"emotion": target, "source_emotion": carried, "corpus": corpus}
             if data == "enhanced_guessed":
                 said = {"corpus": corpus}
+            elif data.endswith("_untold"):
+                # As whoever has a recording and nothing else calls it.
+                said = {"emotion": target} if data in ANOTHER else {}
             if data == "generated":
                 return pipe.generate(wave, generator=generator, **said, **{**options, **TAKE})
             return pipe(wave, **said, generator=generator, **options, **call)

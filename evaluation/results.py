@@ -41,6 +41,8 @@ DATA = (
     "wrong_emotion",
     "level_matched",
     "enhanced_guessed",
+    "enhanced_untold",
+    "converted_untold",
     "converted_heard",
     "converted_added",
 )

@@ -44,11 +44,15 @@ DATA_TITLES = {
     "enhanced": "told the emotion",
     "level_matched": "told the emotion, level as before",
     "enhanced_guessed": "with the listener's own guess",
+    "enhanced_untold": "told nothing",
     "converted": "told another emotion",
+    "converted_untold": "told another emotion, and nothing else",
     "generated": "a take from one noise",
     "converted_heard": "told another emotion, the half that it was heard best in",
     "converted_added": "recordings, and that half",
 }
+# Where judges are to hear another emotion than the recording carries.
+ANOTHER = ("converted", "converted_untold", "generated")
 # The trained enhancer, whatever else moves recordings.
 ENHANCER = "emotion-enhancer"
 CLASS_SHIFT = "class-shift"
@@ -62,14 +66,15 @@ JUDGES_OF = "judges_of_"
 HEADLINE = {
     RECORDINGS: ("original",),
     BAND_FILTER: ("enhanced", "converted"),
-    RERANKED_SHIFT: ("enhanced", "enhanced_guessed", "converted"),
-    ENHANCER: ("converted", "generated"),
+    RERANKED_SHIFT: ("enhanced", "enhanced_guessed", "enhanced_untold", "converted"),
+    ENHANCER: ("converted", "converted_untold", "generated"),
 }
 SECONDS_A_SECOND = "_seconds_a_second"
 # The judges of emotion together.
 PANEL = "mean"
 PANEL_TITLES = ("gain, WA", "gain, UA", "target heard")
 GAINS = ("gain_WA", "gain_UA")
+CLEAN_TITLE = "gain, WA, clean folds"
 # Of the target, paired with the class shift, or the band filter, of the same run.
 OVER_SHIFT, OVER_FILTER = "over_shift", "over_band_filter"
 OVER_TITLES = {OVER_SHIFT: "over the class shift", OVER_FILTER: "over the band filter"}
@@ -294,10 +299,11 @@ def calibration_table(records: Iterable[Mapping[str, Any]]) -> str:
 def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
     """Table of what judges hear in enhanced speech, in percent: a row per corpus, method and aim.
 
-    Each judge of emotion has its WA with the 95 % interval; all together the gain over the original
-    and how often they hear the emotion aimed at, and, where that was compared, how many points more
-    often than in what the class shift and the band filter make; then what was kept, as far as it
-    was measured.
+    Each judge of emotion has its WA with the 95 % interval, of the emotion aimed at where that is
+    another one than the recording's; all together the gain over the original (also of those folds
+    alone whose speakers chose nothing, where others were measured too) and how often they hear the
+    emotion aimed at, and, where that was compared, how many points more often than in what the
+    class shift and the band filter make; then what was kept, as far as it was measured.
     """
     rows: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
     for record in records:
@@ -313,11 +319,18 @@ def enhancement_table(records: Iterable[Mapping[str, Any]]) -> str:
     kept = [name for name in KEPT_TITLES if name in measured]
     compared = [name for name in OVER_TITLES if any(name in r["metrics"] for r in own)]
     titles = [f"emotion, {judge}" for judge in judges]
-    titles += [*PANEL_TITLES, *(OVER_TITLES[name] for name in compared)]
+    clean = any("clean" in record["metrics"] for record in own)
+    titles += [*PANEL_TITLES, *([CLEAN_TITLE] if clean else [])]
+    titles += [OVER_TITLES[name] for name in compared]
     titles += [KEPT_TITLES[name] for name in kept]
     lines = [
         _enhancement_row(
-            *rows[key], measured=_kept(rows[key], own), judges=judges, kept=kept, compared=compared
+            *rows[key],
+            measured=_kept(rows[key], own),
+            judges=judges,
+            kept=kept,
+            compared=compared,
+            clean=clean,
         )
         for key in sorted(rows, key=_row_order)
     ]
@@ -352,6 +365,7 @@ def _enhancement_row(
     judges: Sequence[str],
     kept: Sequence[str],
     compared: Sequence[str],
+    clean: bool,
 ) -> str:
     heard = {r["judge"]: r["metrics"] for r in records if r["task"] == "clarity"}
     panel = heard.get(PANEL, {})
@@ -360,17 +374,23 @@ def _enhancement_row(
         CORPUS_TITLES.get(corpus, corpus),
         records[0]["system"],
         DATA_TITLES[data],
-        *(_judged(heard.get(judge, {})) for judge in judges),
+        *(_judged(heard.get(judge, {}), data) for judge in judges),
         *("" if data == "original" else _format_gain(panel, name) for name in GAINS),
         format_rate(panel, "target_WA"),
+        *([_of_clean_folds(panel, data)] if clean else []),
         *(_format_gain(panel.get(name, {}), "gain") for name in compared),
         *(_format_kept(measured, name) for name in kept),
     ]
     return _join(cells)
 
 
-def _judged(metrics: Mapping[str, Any]) -> str:
-    return format_rate(metrics, "WA") + remarks(metrics)
+def _judged(metrics: Mapping[str, Any], data: str) -> str:
+    return format_rate(metrics, "target_WA" if data in ANOTHER else "WA") + remarks(metrics)
+
+
+def _of_clean_folds(metrics: Mapping[str, Any], data: str) -> str:
+    found = metrics.get("clean", {})
+    return "" if data == "original" else _format_gain(found, GAINS[0])
 
 
 def _format_kept(metrics: Mapping[str, Any], name: str) -> str:
@@ -393,6 +413,31 @@ def clarity_folds_table(records: Iterable[Mapping[str, Any]]) -> str:
         for (corpus, system, _, name), row in rows.items()
     ]
     return _table(["corpus", "method", "fold"], [DATA_TITLES[name] for name in data], lines)
+
+
+def judges_apart_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Table of what each judge hears of the target after converting, in percent, with the gain of
+    the enhancer over the class shift that is reranked like it.
+    """
+    heard: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for record in of_enhancer(records):
+        if record["task"] == "clarity" and record["data"] == "converted":
+            row = heard.setdefault((record["corpus"], record["judge"]), {})
+            row[record["system"]] = record["metrics"]
+    systems = (BAND_FILTER, RERANKED_SHIFT, ENHANCER)
+    lines = [
+        _join(
+            [
+                CORPUS_TITLES.get(corpus, corpus),
+                "mean of all" if judge == PANEL else judge,
+                *(format_rate(row.get(system, {}), "target_WA") for system in systems),
+                _format_gain(row.get(ENHANCER, {}).get(OVER_SHIFT, {}), "gain"),
+            ]
+        )
+        for (corpus, judge), row in heard.items()
+    ]
+    titles = [f"target heard, {system}" for system in systems]
+    return _table(["corpus", "judge"], [*titles, OVER_TITLES[OVER_SHIFT]], lines)
 
 
 def _format_gain(metrics: Mapping[str, Any], name: str) -> str:
@@ -454,7 +499,8 @@ def speed_table(records: Iterable[Mapping[str, Any]]) -> str:
                 title,
                 f"{metrics[f'{form}_MB']:.1f}",
                 f"{metrics[f'{form}_ms']:.0f}",
-                f"{metrics['pipeline_ms'] / metrics[f'{form}_ms']:.2f}",
+                # Of each recording, in the median.
+                f"{metrics.get(f'{form}_speed_up', 1.0):.2f}",
             )
         )
         for record in records
@@ -538,6 +584,7 @@ TABLES: dict[str, Callable[[Sequence[Any]], str]] = {
     "enhancement": lambda records: enhancement_table(of_enhancer(records)),
     "headline": lambda records: enhancement_table(_headline(records)),
     "controls": lambda records: enhancement_table(_of_controls(records)),
+    "judges_apart": judges_apart_table,
     "clarity_folds": lambda records: clarity_folds_table(of_enhancer(records)),
     "control_folds": lambda records: clarity_folds_table(_of_controls(records)),
     "style": style_table,

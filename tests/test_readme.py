@@ -199,7 +199,14 @@ def test_words_on_enhancement_repeat_no_figure_that_a_table_does_not_show():
         (
             "results/README.md",
             [
-                *("calibration", "folds", "controls", "control_folds", "enhancement"),
+                *(
+                    "calibration",
+                    "folds",
+                    "controls",
+                    "control_folds",
+                    "enhancement",
+                    "judges_apart",
+                ),
                 *("clarity_folds", "enhancer_speed", "usefulness", "style", "shared_speakers"),
             ],
         ),

@@ -100,11 +100,28 @@ def test_judges_know_recordings_and_not_what_a_network_of_noise_makes(measured):
 
 
 def test_takes_are_aimed_where_conversion_is(measured):
-    takes, converted = (
+    takes, untold, converted = (
         report_of(measured[0], Condition(ENHANCER, data))["clips"]
-        for data in ("generated", "converted")
+        for data in ("generated", "converted_untold", "converted")
     )
-    assert takes["aimed"] == converted["aimed"] != takes["emotion"]
+    assert takes["aimed"] == untold["aimed"] == converted["aimed"] != takes["emotion"]
+
+
+def test_each_judge_is_shown_by_itself(measured):
+    """Two of them hear as those do who choose between versions."""
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in render_table("judges_apart", measured[1]).splitlines()[2:]
+    ]
+    assert [row[1] for row in rows] == [*HEARD, "mean of all"]
+    gains = [float(row[-1].split()[0]) for row in rows]
+    assert gains[-1] == pytest.approx(np.mean(gains[:-1]), abs=0.11)
+    found = by_condition(measured[1], HEARD[0])
+    shown = [float(cell.split()[0]) for cell in rows[0][2:5]]
+    systems = (BAND_FILTER, RERANKED_SHIFT, ENHANCER)
+    assert shown == pytest.approx(
+        [100 * found[system, "converted"]["target_WA"] for system in systems], abs=0.051
+    )
 
 
 def test_the_diffusion_is_compared_with_the_shift_on_the_same_recordings(measured):
