@@ -29,23 +29,24 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
-from datasets_scripts import EMOTIONS, decode_audio, load_corpus
+from datasets_scripts import CORPORA, EMOTIONS, decode_audio, load_corpus
+from datasets_scripts.recordings import MORE_EXTENSIONS, RecordingError, walk_recordings
 from evaluation import plot_enhancement
 from evaluation.cards import weights_license
 from modeling import EmotionFeatureExtractor
 from pipelines import (
     ENHANCEMENT_SETTINGS,
     add_enhancement_arguments,
+    load_classifier,
     load_enhancer,
     speech_score,
 )
-from pipelines.enhancement_checks import check_settings
 from pipelines.speech_presence import LEAST_SPEECH
 from training.state import write_json
 
 OWN, GUESS = "own", "guess"
 SETTINGS = (
-    *("model", "revision", "corpus", "dataset", "split", "emotion", "copies"),
+    *("model", "revision", "listener", "corpus", "dataset", "split", "emotion", "copies"),
     *ENHANCEMENT_SETTINGS,
     *("calibrate", "min_speech", "shard_size", "seed"),
 )
@@ -53,8 +54,7 @@ SETTINGS = (
 CALIBRATED = "calibrated"
 # Seeds of one run lie this far from those of the next.
 SEED_STEP = 1_000_003
-TABLES = (".parquet", ".arrow", ".csv", ".tsv", ".json", ".jsonl")
-RECORDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au")
+SHARDS = "data/*.parquet"
 ADDED = ("mel", "target_emotion", "seed", "settings")
 CARD = """---
 {yaml}
@@ -89,18 +89,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with state.main_process_first():
         source = load_source(options)
     pipe = load_enhancer(options.model, options.revision, options.trust_remote_code)
+    if options.listener is not None:
+        pipe.listener = load_classifier(options.listener, device=state.device)
     check_source(source, pipe, options)
     if options.calibrate is not None:
         calibrate(pipe, Path(options.calibrate))
     with state.main_process_first():
-        claim_folder(folder, options)
+        claim_folder(folder, options, len(source))
     pipe.to(state.device)
     pipe.set_progress_bar_config(disable=True)
     shards = list(enumerate(shard_rows(len(source), options)))
     with state.split_between_processes(shards) as own:
         for number, rows in tqdm(own, desc="shards", disable=not state.is_main_process):
             file = folder / "data" / f"train-{number:05d}-of-{len(shards):05d}.parquet"
-            if not file.exists():
+            if not (file.exists() or nothing_of(file).exists()):
                 made = (make_row(source, row, copy, pipe, options) for row, copy in rows)
                 write_shard(file, source, [row for row in made if row is not None])
     state.wait_for_everyone()
@@ -119,11 +121,16 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="run the code saved with the model, in place of this package's",
     )
     given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--corpus", metavar="NAME[=FOLDER]", help="emodb, ravdess or toy_emotions")
+    known = ", ".join(name for name in CORPORA if name != "folder")
+    given.add_argument("--corpus", metavar="NAME[=FOLDER]", help=known)
     given.add_argument(
         "--dataset", help="folder of recordings, or folder or Hub id of a dataset with `audio`"
     )
     parser.add_argument("--split", default="train")
+    parser.add_argument(
+        "--listener",
+        help="folder or Hub id of a classifier that hears what is carried, and how clearly",
+    )
     parser.add_argument("--output_dir", required=True)
     parser.add_argument(
         "--emotion", default=OWN, help=f"{OWN} (each its label), {GUESS}, or one for all"
@@ -156,7 +163,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"Bad seed {options.seed}, expected 0 or more")
     if not 0 <= options.min_speech <= 1:
         parser.error(f"Bad min_speech {options.min_speech}, expected 0 to 1")
-    for name in ("model", "dataset", "output_dir", "calibrate"):
+    for name in ("model", "listener", "dataset", "output_dir", "calibrate"):
         if getattr(options, name) is not None:
             setattr(options, name, os.path.expanduser(getattr(options, name)))
     return options
@@ -168,22 +175,29 @@ def load_source(options: argparse.Namespace) -> Dataset:
         name, _, folder = options.corpus.partition("=")
         return load_corpus(name, "six_emotions", os.path.expanduser(folder) or None)
     if os.path.isdir(options.dataset):
-        files = sorted(path for path in Path(options.dataset).rglob("*") if path.is_file())
-        if not any(path.suffix in TABLES for path in files):
-            return list_recordings(Path(options.dataset), files)
+        folder = Path(options.dataset)
+        recordings = walk_recordings(folder, MORE_EXTENSIONS)
+        # A table that describes recordings is called so; other notes beside them say nothing.
+        if recordings and not any(folder.rglob("metadata.*")):
+            return list_recordings(folder)
+        if not recordings and not any(folder.rglob("[!.]*")):
+            raise ValueError(f"Bad dataset '{folder}', expected recordings or a saved dataset")
     dataset = load_dataset(options.dataset, split=options.split)
     if "audio" not in dataset.column_names:
         raise ValueError(f"Bad dataset '{options.dataset}', expected `audio` among its columns")
     return dataset.cast_column("audio", Audio(decode=False))
 
 
-def list_recordings(folder: Path, files: Sequence[Path]) -> Dataset:
-    """The recordings among the files of a folder, with their path in it as `file`."""
-    found = [path for path in files if path.suffix.lower() in RECORDINGS]
+def list_recordings(folder: Path) -> Dataset:
+    """The recordings below a folder, hidden ones left out, with their path in it as `file`.
+
+    Raises:
+        ValueError: There are none.
+    """
+    found = walk_recordings(folder, MORE_EXTENSIONS)
     if not found:
         raise ValueError(
-            f"Bad dataset '{folder}' without recordings, expected files of {list(RECORDINGS)} or "
-            "a saved dataset"
+            f"Bad folder '{folder}' without recordings, expected files of {list(MORE_EXTENSIONS)}"
         )
     audio = [{"bytes": None, "path": str(path)} for path in found]
     columns = {"audio": audio, "file": [path.relative_to(folder).as_posix() for path in found]}
@@ -198,8 +212,7 @@ def calibrate(pipe: Any, folder: Path) -> None:
     """
     if not folder.is_dir():
         raise ValueError(f"Bad calibrate '{folder}', expected a folder of recordings")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    recordings = [audio["path"] for audio in list_recordings(folder, files)["audio"]]
+    recordings = [audio["path"] for audio in list_recordings(folder)["audio"]]
     pipe.calibrate(recordings, name=CALIBRATED)
 
 
@@ -214,16 +227,28 @@ def check_folder(folder: Path, options: argparse.Namespace) -> None:
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
         changed = sorted(name for name in settings if before.get(name) != settings[name])
-        if changed:
+        if changed and any(folder.glob(SHARDS)):
             raise FileExistsError(f"'{folder}' was made with other {changed}, expected the same")
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"Bad output_dir '{folder}', expected one that is empty or new")
 
 
-def claim_folder(folder: Path, options: argparse.Namespace) -> None:
-    """Note the settings, so that shards of different ones never lie side by side."""
+def claim_folder(folder: Path, options: argparse.Namespace, recordings: int) -> None:
+    """Note the settings, so that shards of different ones never lie side by side.
+
+    Raises:
+        FileExistsError: There are shards of another number of recordings.
+    """
+    file = folder / "settings.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if before.get("recordings", recordings) != recordings and any(folder.glob(SHARDS)):
+        raise FileExistsError(
+            f"'{folder}' was made of {before['recordings']} recordings, got {recordings}, expected "
+            "the same"
+        )
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    write_json(folder / "settings.json", {name: getattr(options, name) for name in SETTINGS})
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    write_json(file, {**settings, "recordings": recordings})
 
 
 def check_source(source: Dataset, pipe: Any, options: argparse.Namespace) -> None:
@@ -233,9 +258,8 @@ def check_source(source: Dataset, pipe: Any, options: argparse.Namespace) -> Non
         ValueError: A setting out of range, an unknown emotion, `own` without labels that the model
             knows, or no recordings.
     """
-    check_settings(
-        pipe.scheduler, **{name: getattr(options, name) for name in ENHANCEMENT_SETTINGS}
-    )
+    of_all = None if options.emotion in (OWN, GUESS) else options.emotion
+    pipe.check(of_all, **{name: getattr(options, name) for name in ENHANCEMENT_SETTINGS})
     if len(source) == 0:
         raise ValueError("Got no recordings, expected at least one")
     if options.emotion == OWN:
@@ -246,8 +270,6 @@ def check_source(source: Dataset, pipe: Any, options: argparse.Namespace) -> Non
                 f"Bad labels {names} for emotion '{OWN}', expected a class label `emotion` of "
                 f"{pipe.emotions}; or '{GUESS}', or one of them for all"
             )
-    elif options.emotion != GUESS:
-        pipe.denoiser.emotion_index(options.emotion)
 
 
 def shard_rows(count: int, options: argparse.Namespace) -> Iterator[list[tuple[int, int]]]:
@@ -265,27 +287,26 @@ def make_row(
     The noise depends on the row, the copy and the seed alone.
 
     Raises:
-        ValueError: The recording cannot be read; says which one.
+        RecordingError: The recording cannot be used; says which one.
     """
     given = source[row]
+    path = (given["audio"] or {}).get("path")
     seed = (options.seed * SEED_STEP + row) * options.copies + copy
     settings = {name: getattr(options, name) for name in ENHANCEMENT_SETTINGS}
-    emotion: str | None = options.emotion
-    if emotion == OWN:
-        emotion = source.features["emotion"].int2str(given["emotion"])
     try:
-        (wave,) = pipe.read([given["audio"]])
+        emotion = wanted_emotion(source, given, options)
+        (wave,) = pipe.read(given["audio"])
         if speech_score(wave.numpy(), pipe.feature_extractor.sampling_rate) < options.min_speech:
             return None
         output = pipe(
             wave,
-            emotion=None if emotion == GUESS else emotion,
+            emotion=emotion,
             corpus=known_corpus(pipe, given),
             generator=torch.Generator().manual_seed(seed),
             **settings,
         )
-    except (ValueError, OSError) as error:
-        raise ValueError(f"Cannot enhance row {row} ({given['audio']['path']}): {error}") from error
+    except (ValueError, TypeError, OSError) as error:
+        raise RecordingError(f"Cannot enhance row {row} ({path}): {error}") from error
     done = {
         "method": output.methods[0],
         "amount": output.amounts[0],
@@ -293,12 +314,28 @@ def make_row(
     }
     return {
         **given,
-        "audio": encode(output.audios[0], output.sampling_rate, given["audio"]["path"]),
+        "audio": encode(output.audios[0], output.sampling_rate, path),
         "mel": output.log_mels[0].tolist(),
         "target_emotion": pipe.emotions.index(output.emotions[0]),
         "seed": seed,
         "settings": json.dumps(settings | done),
     }
+
+
+def wanted_emotion(
+    source: Dataset, given: dict[str, Any], options: argparse.Namespace
+) -> str | None:
+    """What a row is aimed at; `None` for what is heard in it.
+
+    Raises:
+        ValueError: A row without a label, which should be its own.
+    """
+    if options.emotion != OWN:
+        return None if options.emotion == GUESS else options.emotion
+    label = given["emotion"]
+    if label is None or label < 0:  # as `datasets` keeps what has none
+        raise ValueError(f"Got no label, expected one, or --emotion {GUESS}")
+    return source.features["emotion"].int2str(label)
 
 
 def known_corpus(pipe: Any, row: dict[str, Any]) -> str | None:
@@ -317,7 +354,10 @@ def encode(wave: np.ndarray, sampling_rate: int, path: str | None) -> dict[str, 
 
 
 def write_shard(file: Path, source: Dataset, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as Parquet under a temporary name and move it."""
+    """Write rows as Parquet under a temporary name and move it; without any, note that."""
+    if not rows:  # which `load_dataset` does not read
+        nothing_of(file).touch()
+        return
     features = Features(
         {
             **source.features,
@@ -335,9 +375,14 @@ def write_shard(file: Path, source: Dataset, rows: Sequence[dict[str, Any]]) -> 
     os.replace(temporary, file)
 
 
+def nothing_of(shard: Path) -> Path:
+    """The file that stands for a shard of recordings all of which were left out."""
+    return shard.with_name(f".{shard.name}.nothing")
+
+
 def finish(folder: Path, source: Dataset, options: argparse.Namespace) -> None:
     """The sheet of spectrograms and the dataset card."""
-    shards = sorted((folder / "data").glob("*.parquet"))
+    shards = sorted(folder.glob(SHARDS))
     rows = source_rows(shards, options)
     silent = sorted(set(range(len(source))) - set(rows))
     left_out = describe_left_out(source, silent, options)

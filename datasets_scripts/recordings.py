@@ -19,7 +19,7 @@ from .schema import decode_audio
 
 EXTENSIONS = (".flac", ".wav")
 # What else soundfile decodes.
-MORE_EXTENSIONS = (*EXTENSIONS, ".aif", ".aiff", ".mp3", ".oga", ".ogg", ".opus")
+MORE_EXTENSIONS = (*EXTENSIONS, ".aif", ".aiff", ".au", ".mp3", ".oga", ".ogg", ".opus")
 # Programs that stream sound claim as much as fits: three hours of 48 kHz is no recording's length.
 UNKNOWN_SIZE = 1 << 30
 # Recorders that miscount their last samples write claims a little too long.
@@ -34,6 +34,10 @@ class CorpusWarning(UserWarning):
 # `datasets` passes its own errors through and wraps every other one out of sight.
 class CorpusError(DatasetGenerationError, ValueError):
     """A recording or a data folder that cannot be used."""
+
+
+class RecordingError(RuntimeError):
+    """A recording that cannot be used, found while others were at work on."""
 
 
 def warn(message: str) -> None:

@@ -7,7 +7,7 @@ nothing else of this project.
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,9 +156,9 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         shift: `EmotionShift` fitted on training speakers, or None: `method="shift"` needs it.
 
     Attributes:
-        listener: An audio classification pipeline that names the emotions that nobody names, and
-            says which version is the clearest, where the recogniser, which is small, is no good at
-            it. Not saved.
+        listener: An audio classification pipeline, with the emotions of the denoiser among its
+            labels, that names the emotions that nobody names, and says which version is the
+            clearest, where the recogniser, which is small, is no good at it. Not saved.
 
     Raises:
         ValueError: The recogniser and the denoiser have other labels.
@@ -310,7 +310,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             )
         ]
         self._take_styles(recordings, references, sampling_rate)
-        self._take_aims(recordings, given, carried, method)
+        self._take_aims(recordings, given, carried, method, strength)
         audios = self._changed(recordings, sampling, rerank, vocoder, hifigan)
         self.maybe_free_model_hooks()
         return self._output(recordings, audios, output_type)
@@ -352,6 +352,11 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             "num_noises": 1,
             **settings,
         }
+        if told["method"] == "shift":
+            raise ValueError(
+                "Bad method 'shift' for takes, which differ by noise that it has none of, expected "
+                "'both' or 'diffusion'"
+            )
         rate = self.feature_extractor.sampling_rate
         takes = [waves[0].numpy()] * num_takes
         return self(takes, rate, emotion=emotion, generator=generator, **told)
@@ -452,11 +457,20 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             raise ValueError(f"Bad setting '{unknown[0]}', expected some of {list(parameters)}")
         given = {name: p.default for name, p in parameters.items()} | settings
         check_settings(self.scheduler, **given)
+        if (model := getattr(self.listener, "model", None)) is not None:
+            self._check_listener(model.config.id2label.values())
         for names, kind in ((emotion, "emotions"), (source_emotion, "emotions")):
             self._names(names, 1, kind)
         self._names(corpus, 1, "corpora")
         told = sorted(n for n in DENOISING if not is_default(given[n], parameters[n].default))
         return self._method(given["method"], told)
+
+    def _check_listener(self, labels: Collection[str]) -> None:
+        """Refuse a listener that cannot say of each emotion how sure it is."""
+        if not set(self.emotions) <= set(labels):
+            raise ValueError(
+                f"Bad listener with labels {list(labels)}, expected one that knows {self.emotions}"
+            )
 
     def _method(self, method: str, told: Sequence[str]) -> str:
         """What was asked for; for `"auto"` what that stands for, with some settings of denoising,
@@ -505,7 +519,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
     def _names(self, given: Any, count: int, kind: str) -> list[str | None]:
         """Emotions or corpora, one per recording, all of which the model knows."""
         names = one_each(given, count, kind)
-        for name in filter(None, names):
+        for name in (n for n in names if n is not None):
             if kind == "emotions":
                 self.denoiser.emotion_index(name)
             elif name not in (known := self.feature_extractor.corpus_statistics):
@@ -542,6 +556,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         given: Sequence[str | None],
         carried: Sequence[str | None],
         method: str,
+        strength: float,
     ) -> None:
         """Note what each recording carries, what it is to carry, and how it gets there."""
         for told, target, own in zip(recordings, given, carried, strict=True):
@@ -550,32 +565,37 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
             told.emotion = target or told.carried
             best = "shift" if told.emotion == told.carried else "both"
             told.method = best if method == AUTO else method
+            if told.method == "both" and not strength:
+                told.method = "shift"
 
     def _hear(self, told: _Recording) -> str:
         """The emotion that the listener, or without one the recogniser, hears."""
-        sure = self._ask_listener(told.wave, told.corpus) or self._recognise(told.features)
+        if self.listener is None:
+            sure = self._recognise(told.features)
+        else:
+            sure = self._ask_listener(told.wave, told.corpus)
         return max(sure, key=lambda name: sure[name])
 
     def _certainty(self, told: _Recording, sound: np.ndarray) -> float:
         """How sure they who listen are of what a recording is to carry: the mean of the recogniser
-        and, where there is one that knows that emotion, the listener."""
+        and, where there is one, the listener."""
         wave = torch.from_numpy(sound)
         heard = [self._recognise(self._features(wave, told.corpus))]
-        heard.append(self._ask_listener(wave, told.corpus))
-        known = [sure[told.emotion] for sure in heard if told.emotion in sure]
-        return sum(known) / len(known)
+        if self.listener is not None:
+            heard.append(self._ask_listener(wave, told.corpus))
+        return sum(sure[told.emotion] for sure in heard) / len(heard)
 
     def _ask_listener(self, wave: torch.Tensor, corpus: str | None) -> dict[str, float]:
-        """How sure the listener is of those of the emotions that it knows."""
-        if self.listener is None:
-            return {}
+        """How sure the listener is of each emotion."""
         known = {"corpus": corpus} if corpus in getattr(self.listener, "names", ()) else {}
         recording = {
             "array": wave.numpy(),
             "sampling_rate": self.feature_extractor.sampling_rate,
         }
         guesses = self.listener(recording, top_k=None, **known)
-        return {g["label"]: g["score"] for g in guesses if g["label"] in self.emotions}
+        sure = {guess["label"]: guess["score"] for guess in guesses}
+        self._check_listener(sure)
+        return {name: sure[name] for name in self.emotions}
 
     def _changed(
         self,
@@ -605,14 +625,18 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
                 self._moved, source, sampling.intensity, vocoder=vocoder, hifigan=hifigan
             )
             changed = rerank and prosody is not None
-            audios.append(self._clearest(told, move) if changed else move(1.0))
+            # Further than asked for only pitch and tempo go, which others leave as they are.
+            amounts = [a for a in AMOUNTS if a <= 1 or vocoder == "psola"]
+            audios.append(self._clearest(told, move, amounts) if changed else move(1.0))
         return audios
 
-    def _clearest(self, told: _Recording, move: Callable[[float], np.ndarray]) -> np.ndarray:
+    def _clearest(
+        self, told: _Recording, move: Callable[[float], np.ndarray], amounts: Sequence[float]
+    ) -> np.ndarray:
         """The version that is changed least of those that the emotion is surely heard in; where
         there is none, the one that it is heard best in."""
         best, clearest = -1.0, told.wave.numpy()
-        for amount in AMOUNTS:
+        for amount in amounts:
             version = move(amount)
             if (certainty := self._certainty(told, version)) > best:
                 best, told.amount, clearest = certainty, amount, version

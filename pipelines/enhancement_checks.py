@@ -6,9 +6,10 @@ This file is copied to the Hub beside the pipeline, hence it imports nothing of 
 import inspect
 import math
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 
 CHOICES = {
@@ -58,7 +59,7 @@ def is_default(value: Any, default: Any) -> bool:
 
 def is_count(value: Any) -> bool:
     """Whether something can be a number of things: whole, and 1 or more."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def one_each(given: Any, count: int, name: str) -> list[str | None]:
@@ -69,7 +70,9 @@ def one_each(given: Any, count: int, name: str) -> list[str | None]:
     """
     if given is None or isinstance(given, str):
         return [given] * count
-    entries = list(given) if isinstance(given, (Sequence, tuple)) else [given]
+    if isinstance(given, np.ndarray):
+        given = given.tolist()
+    entries = list(given) if isinstance(given, Sequence) else [given]
     wrong = [entry for entry in entries if not (entry is None or isinstance(entry, str))]
     if wrong:
         raise ValueError(f"Bad {name} {wrong}, expected names or None")

@@ -27,6 +27,7 @@ def load_classifier(
         ValueError: A model with classes that neither has, or one that is no classifier of sound.
         OSError: No such folder or model, or one whose weights are not in safetensors.
     """
+    name = _expanded(name)
     # Said, since transformers would otherwise ask on the terminal.
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     config = AutoConfig.from_pretrained(name, **options)
@@ -62,8 +63,7 @@ def load_enhancer(
 
     from .emotion_enhancement import EmotionEnhancementPipeline
 
-    if isinstance(name, Path) or Path(name).expanduser().is_dir():
-        name = str(Path(name).expanduser())
+    name = _expanded(name)
     index_name = DiffusionPipeline.config_name
     if Path(name).is_dir() and not Path(name, index_name).exists():
         raise ValueError(
@@ -72,6 +72,10 @@ def load_enhancer(
         )
     # Of the two, this says clearly that there is no such model, or that it is another's.
     index = DiffusionPipeline.load_config(name, revision=revision)
+    kind = index["_class_name"]
+    kind = kind if isinstance(kind, str) else kind[-1]
+    if kind != EmotionEnhancementPipeline.__name__:
+        raise ValueError(f"Bad model '{name}', a {kind}, expected an enhancer")
     if trust_remote_code:
         return DiffusionPipeline.from_pretrained(name, revision=revision, trust_remote_code=True)
     entries = {
@@ -82,6 +86,12 @@ def load_enhancer(
     kinds = {key: _known_class(entry[0], entry[1], str(name)) for key, entry in entries.items()}
     parts = {key: _load(kind, name, key, revision) for key, kind in kinds.items()}
     return EmotionEnhancementPipeline(**parts)
+
+
+def _expanded(name: str | Path) -> str:
+    """A folder with its `~` expanded, as text; a Hub id as it is."""
+    path = Path(name).expanduser()
+    return str(path) if isinstance(name, Path) or path.is_dir() else name
 
 
 def _known_class(library: str, name: str, model: str) -> type:

@@ -1,6 +1,7 @@
 """`speech-emotion enhance` and `convert`."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,15 @@ Rerank = Annotated[
         show_default=False,
     ),
 ]
+Listener = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="Folder or Hub id of a classifier that hears what is carried, and how clearly; with "
+        "the enhancer of this package its classifier, with others their own small one, when not "
+        "given.",
+        show_default=False,
+    ),
+]
 Settings = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
@@ -108,6 +118,7 @@ def enhance(
     corpus: options.Corpus = None,
     seed: Seed = 0,
     model: options.Model = None,
+    listener: Listener = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     device: options.Device = None,
@@ -127,7 +138,7 @@ def enhance(
     named = name_settings(method, intensity, strength, rerank, corpus)
     # What it carries is what is made clearer.
     chosen = choose_settings(settings, **named, source_emotion=emotion)
-    load = partial(load_enhancer, model, revision, trust_remote_code, device)
+    load = partial(load_enhancer, model, revision, trust_remote_code, device, listener)
     transform(files, emotion, chosen, output, overwrite, calibrate, seed, load)
 
 
@@ -152,6 +163,7 @@ def convert(
     corpus: options.Corpus = None,
     seed: Seed = 0,
     model: options.Model = None,
+    listener: Listener = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     device: options.Device = None,
@@ -169,7 +181,7 @@ def convert(
     """
     named = name_settings(method, intensity, strength, rerank, corpus)
     chosen = choose_settings(settings, **named, source_emotion=source_emotion)
-    load = partial(load_enhancer, model, revision, trust_remote_code, device)
+    load = partial(load_enhancer, model, revision, trust_remote_code, device, listener)
     transform(files, emotion, chosen, output, overwrite, calibrate, seed, load)
 
 
@@ -203,7 +215,8 @@ def transform(
         raise typer.BadParameter("Got --calibrate and --corpus, expected one of them")
     failures = Failures()
     jobs = plan(find_recordings(files, failures), output, emotion or "enhanced")
-    jobs = [job for job in jobs if is_writable(job, overwrite, failures)]
+    read = {os.path.realpath(j.recording.source): j.recording.name for j in jobs if is_file(j)}
+    jobs = [job for job in jobs if is_writable(job, read, overwrite, failures)]
     if not jobs:
         failures.finish()
     pipe = load()
@@ -330,13 +343,28 @@ def _named_outputs(recordings: Sequence[Recording], output: str) -> list[Path]:
     return [path]
 
 
-def is_writable(job: _Job, overwrite: bool, failures: Failures) -> bool:
-    """Whether an output may be written; if not it is a failure."""
-    path, source = job.output, job.recording.source
+def is_file(job: _Job) -> bool:
+    """Whether its recording is a file that is there."""
+    source = job.recording.source
+    return isinstance(source, Path) and source.exists()
+
+
+def is_writable(job: _Job, read: Mapping[str, str], overwrite: bool, failures: Failures) -> bool:
+    """Whether an output may be written; if not it is a failure.
+
+    Args:
+        job: The recording and its output.
+        read: Names of all recordings of the command by their files.
+        overwrite: Whether files that are there may be replaced.
+        failures: Takes those that may not.
+    """
+    path = job.output
     if path is None or not path.exists():
         return True
-    if isinstance(source, Path) and source.exists() and path.samefile(source):
-        failures.add(job.recording.name, f"expected another output than the recording, '{path}'")
+    if (other := read.get(os.path.realpath(path))) is not None:
+        failures.add(
+            job.recording.name, f"expected another output than the recording '{other}', '{path}'"
+        )
     elif not overwrite:
         failures.add(job.recording.name, f"'{path}' exists, expected a new one or --overwrite")
     else:

@@ -158,8 +158,11 @@ def test_all(classifier: Any, rows: Any, corpus: str | None, failures: Failures)
     for place, row in enumerate(progress(rows, len(rows), "Testing")):
         name = row.get("file") or row["audio"].get("path") or f"row {place}"
         with failures.noting(name):
+            label = row["emotion"]
+            if label is None or label < 0:  # as `datasets` keeps what has none
+                raise ValueError("Bad row without a label, expected one, or a corpus without it")
             verdict = hear(classifier, Recording(name, row["audio"], PurePosixPath(name)), corpus)
-            tested.append(Tested(verdict, names[row["emotion"]], row.get("speaker")))
+            tested.append(Tested(verdict, names[label], row.get("speaker")))
     return tested
 
 

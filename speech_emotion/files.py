@@ -18,6 +18,8 @@ STANDARD = "-"
 ADDRESSES = ("http://", "https://")
 # What soundfile writes, by the suffix of the file. MP3 knows no 22,025 Hz.
 WRITTEN = (".wav", ".flac", ".ogg")
+# Samples written at once: a minute and a half of Vorbis overflows the stack of libsndfile.
+BLOCK = 65_536
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,9 @@ def write_sound(path: Path | None, wave: Any, sampling_rate: int) -> None:
 
     content = io.BytesIO()
     kind = "WAV" if path is None else path.suffix[1:].upper()
-    soundfile.write(content, wave, sampling_rate, format=kind)
+    with soundfile.SoundFile(content, "w", sampling_rate, channels=1, format=kind) as file:
+        for start in range(0, len(wave), BLOCK):
+            file.write(wave[start : start + BLOCK])
     if path is None:
         sys.stdout.buffer.write(content.getvalue())
         sys.stdout.buffer.flush()

@@ -26,7 +26,11 @@ SMALL_FILES = ["*.json", "README.md"]
 def info(
     model: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(metavar="[FOLDER|ID]", help="A model or dataset.", show_default=False),
+        typer.Argument(
+            metavar="[FOLDER|ID]",
+            help="A folder of a model or dataset, or a model on the Hub.",
+            show_default=False,
+        ),
     ] = None,
     revision: options.Revision = None,
     json: options.Json = False,

@@ -3,6 +3,9 @@
 Nothing that takes time is imported before a command runs: `--help` does not wait for torch.
 """
 
+import io
+import sys
+
 import typer
 
 from .classify import classify
@@ -37,6 +40,10 @@ Exit status: 0 all went well, 1 some recording failed (it is named), 2 the comma
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+# Names of files that are no text in the terminal's encoding come out as they went in.
+if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    sys.stdout.reconfigure(errors="surrogateescape")
 
 for function in (classify, enhance, convert, evaluate, export, push, info):
     app.command()(function)

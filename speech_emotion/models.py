@@ -102,9 +102,15 @@ def load_classifier(
 
 
 def load_enhancer(
-    model: str | None, revision: str | None, trust_remote_code: bool, device: str | None
+    model: str | None,
+    revision: str | None,
+    trust_remote_code: bool,
+    device: str | None,
+    listener: str | None = None,
 ) -> Any:
-    """An enhancer; errors as of `load_classifier`."""
+    """An enhancer with a classifier that listens, if one is named, or comes with it; errors as of
+    `load_classifier`.
+    """
     name = chosen_model(model, "ENHANCER")
     with importing():
         from diffusers.utils import logging as diffusers_logging
@@ -118,9 +124,9 @@ def load_enhancer(
         pipe.to(find_device(device))
     pipe.set_progress_bar_config(disable=True)
     own = own_model("ENHANCER")
-    if own is not None and Path(name).resolve() == own.resolve():
-        # Of the package's own two the classifier hears strangers far better than the enhancer.
-        pipe.listener = load_classifier(None, None, False, device)
+    # Of the package's own two the classifier hears strangers far better than the enhancer.
+    if listener or (own is not None and Path(name).resolve() == own.resolve()):
+        pipe.listener = load_classifier(listener, None, False, device)
     return pipe
 
 

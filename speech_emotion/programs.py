@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .messages import refusing
+from .messages import refusing, say
 from .models import default_model
 
 
@@ -73,9 +73,19 @@ def run_program(name: str, main: Callable[[Sequence[str]], Any], arguments: Sequ
     """Run a program of this project as if it had been started itself.
 
     Its usage, and the command that it writes beside its results, are those of the program.
+
+    Raises:
+        typer.BadParameter: It refused its arguments.
+        typer.Exit: A recording failed.
     """
-    with _named(name, arguments), refusing():
-        main(list(arguments))
+    from datasets_scripts.recordings import RecordingError
+
+    try:
+        with _named(name, arguments), refusing():
+            main(list(arguments))
+    except RecordingError as error:
+        say(f"Failed: {error}")
+        raise typer.Exit(1) from error
 
 
 @contextmanager

@@ -5,12 +5,35 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 import soundfile
-from datasets import load_dataset
+import torch
+from datasets import Audio, load_dataset
 from toy_enhancer import EMOTIONS, get_dummy_components
 
 import enhance_dataset
 from datasets_scripts import decode_audio, export_parquet, load_corpus
-from pipelines import EmotionEnhancementPipeline
+from datasets_scripts.recordings import RecordingError
+from modeling import (
+    EmotionFeatureExtractor,
+    EmotionResNetConfig,
+    EmotionResNetForAudioClassification,
+)
+from pipelines import EmotionClassificationPipeline, EmotionEnhancementPipeline
+
+
+def toy_classifier(folder, emotions):
+    """A saved classifier of this package with these labels."""
+    config = EmotionResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[4, 8],
+        depths=[1, 1],
+        id2label=dict(enumerate(emotions)),
+        label2id={name: i for i, name in enumerate(emotions)},
+    )
+    torch.manual_seed(1)
+    model = EmotionResNetForAudioClassification(config).eval()
+    extractor = EmotionFeatureExtractor()
+    EmotionClassificationPipeline(model=model, feature_extractor=extractor).save_pretrained(folder)
+
 
 DIFFUSION = ("--method", "diffusion", "--num_inference_steps", "2", "--strength", "0.5")
 DIFFUSION += ("--vocoder", "source_filter", "--no-rerank")
@@ -132,7 +155,8 @@ def recordings(tmp_path):
         soundfile.write(folder / name, *decode_audio(corpus[i]["audio"]))
     hiss = 0.1 * np.random.default_rng(0).standard_normal(16_000)
     soundfile.write(folder / "hiss.wav", hiss, 16_000)
-    (folder / "notes.txt").write_text("not a recording")
+    (folder / "notes.json").write_text('{"not": "a table of recordings"}')
+    (folder / "._a.wav").write_bytes(b"what some systems keep of a.wav")
     return folder
 
 
@@ -150,7 +174,9 @@ def test_a_folder_of_recordings(enhance, recordings, capsys):
 def test_a_folder_without_speech_or_recordings(enhance, tmp_path, recordings):
     hiss = tmp_path / "hiss"
     hiss.mkdir()
-    with pytest.raises(ValueError, match=r"Bad dataset '.*hiss' without recordings, .*'\.wav'"):
+    with pytest.raises(
+        ValueError, match=r"Bad dataset '.*hiss', expected recordings or a saved da"
+    ):
         enhance("--dataset", str(hiss), "--emotion", "guess", output="first")
     (recordings / "hiss.wav").rename(hiss / "hiss.wav")
     with pytest.raises(ValueError, match="Got no recording with speech"):
@@ -165,12 +191,65 @@ def test_a_folder_without_speech_or_recordings(enhance, tmp_path, recordings):
         (("--num_inference_steps", "2000"), ValueError, "Bad num_inference_steps 2000"),
         (("--strength", "1.5"), ValueError, "Bad strength 1.5, expected 0 to 1"),
         (("--vocoder", "robot"), ValueError, "Bad vocoder 'robot', expected one of"),
+        (
+            ("--method", "shift"),
+            ValueError,
+            r"Got \[.*\] for method 'shift', which listens to none",
+        ),
     ],
 )
 def test_a_mistaken_call_does_not_claim_the_folder(enhance, tmp_path, mistake, error, message):
     with pytest.raises(error, match=message):
         enhance(*mistake)
     assert not (tmp_path / "enhanced").exists()
+
+
+def test_a_broken_recording_is_named_and_what_was_made_is_kept(enhance, recordings, tmp_path):
+    broken = recordings / "inner" / "c.wav"
+    broken.write_bytes(b"no sound")
+    arguments = ("--dataset", str(recordings), "--emotion", "guess", "--shard_size", "1")
+    message = rf"Cannot enhance row 3 \({broken}\): Cannot decode '{broken}'"
+    with pytest.raises(RecordingError, match=message):
+        enhance(*arguments)
+    shards = sorted((tmp_path / "enhanced" / "data").glob("*.parquet"))
+    before = [shard.stat().st_mtime_ns for shard in shards]
+    shutil.copy(recordings / "a.wav", broken)
+    assert read(enhance(*arguments))["file"] == ["a.wav", "inner/b.flac", "inner/c.wav"]
+    assert [shard.stat().st_mtime_ns for shard in shards] == before
+    broken.unlink()
+    with pytest.raises(FileExistsError, match="was made of 4 recordings, got 3, expected the same"):
+        enhance(*arguments)
+
+
+def test_a_row_without_label_or_sound_is_named(enhance, source, tmp_path):
+    rows = load_dataset(str(source), split="train").cast_column("audio", Audio(decode=False))
+    labels = [-1, *rows["emotion"][1:]]
+    sounds = [rows[0]["audio"], None, *rows["audio"][2:]]
+    features = rows.features
+    changed = rows.remove_columns(["emotion", "audio"]).add_column("emotion", labels)
+    changed = changed.add_column("audio", sounds).cast(features)
+    changed.select([0]).to_parquet(tmp_path / "unlabelled" / "train.parquet")
+    changed.select([1]).to_parquet(tmp_path / "silent" / "train.parquet")
+    for name, message in (("unlabelled", "Got no label, expected one"), ("silent", "NoneType")):
+        with pytest.raises(RecordingError, match=rf"Cannot enhance row 0 .*: .*{message}"):
+            enhance("--dataset", str(tmp_path / name), output=f"of_{name}")
+
+
+def test_another_classifier_listens(enhance, tmp_path):
+    """With labels of its own, which it shares with the enhancer."""
+    listener = tmp_path / "listener"
+    toy_classifier(listener, [name for name in EMOTIONS if name != "fear"])
+    with pytest.raises(ValueError, match="Bad listener with labels"):
+        enhance("--listener", str(listener), output="refused")
+    toy_classifier(listener, EMOTIONS)
+    alone, heard = (
+        [json.loads(row)["certainty"] for row in read(enhance(*given, output=name))["settings"]]
+        for name, given in (
+            ("alone", ("--rerank",)),
+            ("heard", ("--rerank", "--listener", str(listener))),
+        )
+    )
+    assert alone != heard
 
 
 @pytest.mark.parametrize(

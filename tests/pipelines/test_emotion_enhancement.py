@@ -423,7 +423,7 @@ class TestGenerate:
     QUICK: ClassVar = {"source_emotion": "neutral", "num_inference_steps": 2}
 
     def test_no_two_takes_are_alike(self, pipe, wave):
-        output = pipe.generate(wave, "anger", 3, RATE, seeded(), **self.QUICK)
+        output = pipe.generate(wave, "anger", np.int64(3), RATE, seeded(), **self.QUICK)
         assert output.emotions == ["anger"] * 3
         assert output.methods == ["diffusion"] * 3
         first, second, third = (mel[: min(map(len, output.log_mels))] for mel in output.log_mels)
@@ -458,6 +458,10 @@ class TestGenerate:
             ({"emotion": "joy"}, r"Bad emotion 'joy', expected one of \['neutral'"),
             ({"num_takes": 0}, "Bad num_takes 0, expected a whole number, 1 or more"),
             ({"num_takes": "two"}, "Bad num_takes 'two', expected a whole number"),
+            (
+                {"method": "shift"},
+                "Bad method 'shift' for takes, which differ by noise that it has",
+            ),
             ({"reference": [np.ones(900), np.ones(900)]}, "Got 2 references, expected one"),
             ({"num_inference_steps": 0}, "Bad num_inference_steps 0, expected a whole number"),
         ],
@@ -619,7 +623,9 @@ class TestErrors:
         ("settings", "message"),
         [
             ({"emotion": "joy"}, r"Bad emotion 'joy', expected one of \['neutral', 'happiness',"),
+            ({"emotion": ""}, r"Bad emotion '', expected one of \['neutral', 'happiness',"),
             ({"emotion": ["anger", "fear"]}, "Got 2 emotions, expected 1$"),
+            ({"emotion": np.array(["anger", "fear"])}, "Got 2 emotions, expected 1$"),
             ({"emotion": []}, "Got 0 emotions, expected 1"),
             ({"corpus": "iemocap"}, r"Bad corpus 'iemocap', expected one of \['emodb', 'ravdess'"),
             ({"corpus": ["emodb", "emodb"]}, "Got 2 corpora, expected 1"),

@@ -9,6 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from toy_enhancer import get_dummy_components
 
+from datasets_scripts import EMOTIONS
 from modeling import extract_prosody
 from pipelines import EmotionEnhancementPipeline, load_enhancer
 from pipelines.emotion_enhancement import AMOUNTS
@@ -98,6 +99,12 @@ def test_what_is_carried_is_made_clearer_where_nothing_is_aimed_at(pipe, vowel):
     np.testing.assert_array_equal(clearer.audios[0], named)
 
 
+def guesses(sure):
+    """What a classifier of sound says that knows the six emotions, and these."""
+    scores = dict.fromkeys(EMOTIONS, 0.0) | sure
+    return [{"label": label, "score": score} for label, score in scores.items()]
+
+
 def test_a_listener_is_asked_instead_of_the_recogniser(vowel):
     """Anybody's classifier of sound, with labels of its own; here one that hears boredom."""
     pipe = EmotionEnhancementPipeline(**get_dummy_components())
@@ -107,7 +114,7 @@ def test_a_listener_is_asked_instead_of_the_recogniser(vowel):
 
     def listener(recording, top_k):
         given.append((len(recording["array"]), recording["sampling_rate"], top_k))
-        return [{"label": "boredom", "score": 0.6}, {"label": other, "score": 0.4}]
+        return guesses({"boredom": 0.6, other: 0.4})
 
     pipe.listener = listener
     made = pipe(vowel, RATE, corpus="emodb", rerank=False)
@@ -131,7 +138,7 @@ class TestReranking:
 
         def listener(recording, top_k):
             away = abs(len(recording["array"]) / recording["sampling_rate"] - seconds)
-            return [{"label": "fear", "score": away}, {"label": "anger", "score": 1 - away}]
+            return guesses({"fear": away, "anger": 1 - away})
 
         return listener
 
@@ -142,7 +149,7 @@ class TestReranking:
         def listener(recording, top_k):
             changed = abs(len(recording["array"]) / recording["sampling_rate"] - seconds)
             sure = float(changed >= far)
-            return [{"label": "fear", "score": 1 - sure}, {"label": "anger", "score": sure}]
+            return guesses({"fear": 1 - sure, "anger": sure})
 
         return listener
 
@@ -190,14 +197,28 @@ class TestReranking:
         listened.listener = self.prefers_length(len(last) / RATE)
         assert listened(vowel, RATE, **self.WANTED).amounts == [AMOUNTS[-1]]
 
-    def test_asks_the_recogniser_about_emotions_that_the_listener_does_not_know(
-        self, listened, vowel
-    ):
-        alone = listened(vowel, RATE, **self.WANTED)
-        listened.listener = lambda recording, top_k: [{"label": "fear", "score": 1.0}]
-        beside = listened(vowel, RATE, **self.WANTED)
-        assert beside.amounts == alone.amounts
-        np.testing.assert_array_equal(beside.audios[0], alone.audios[0])
+    def test_asks_nobody_who_knows_some_of_the_emotions_only(self, listened, vowel):
+        """Who hears neutral in all that is no fear would have the wrong one made clearer."""
+        listened.listener = lambda recording, top_k: [
+            {"label": "fear", "score": 0.1},
+            {"label": "angry", "score": 0.9},
+        ]
+        for wanted in (self.WANTED, {"corpus": "emodb"}):
+            with pytest.raises(ValueError, match=r"Bad listener with labels \['fear', 'angry'\]"):
+                listened(vowel, RATE, **wanted)
+
+    def test_tries_no_version_twice_where_pitch_and_tempo_stay(self, listened, vowel):
+        heard = []
+
+        def never_sure(recording, top_k):
+            heard.append(recording["array"])
+            return guesses({})
+
+        listened.listener = never_sure
+        listened.classifier.heads.bias.data[listened.emotions.index("fear")] = 99.0
+        listened(vowel, RATE, **self.WANTED, vocoder="source_filter")
+        assert len(heard) == 2
+        assert not np.array_equal(*heard)
 
     def test_chooses_for_each_recording_alone(self, listened, vowel):
         short = vowel[: RATE // 2]
@@ -306,8 +327,9 @@ class TestBoth:
     }
 
     def test_without_denoising_it_is_the_shift(self, pipe, vowel):
-        plain = pipe(vowel, RATE, method="both", strength=0.0, **self.SAID).audios[0]
-        np.testing.assert_array_equal(plain, shift(pipe, vowel, **self.SAID))
+        plain = pipe(vowel, RATE, method="both", strength=0.0, **self.SAID)
+        assert plain.methods == ["shift"]
+        np.testing.assert_array_equal(plain.audios[0], shift(pipe, vowel, **self.SAID))
 
     def test_adds_half_of_what_denoising_changes_to_the_shift(self, pipe, vowel):
         def spectrum(method, strength):
@@ -315,7 +337,7 @@ class TestBoth:
             settings = {"vocoder": "source_filter", "num_noises": 1, "strength": strength}
             generator = torch.Generator().manual_seed(0)
             made = pipe(vowel, RATE, method=method, generator=generator, **settings, **self.SAID)
-            assert made.methods == [method]
+            assert made.methods == [method if strength else method.replace("both", "shift")]
             return made.log_mels[0] - made.log_mels[0].mean()
 
         added = spectrum("both", 1.0) - spectrum("both", 0.0)

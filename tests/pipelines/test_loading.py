@@ -43,6 +43,21 @@ def test_foreign_classes_are_refused(folder, tmp_path):
         load_enhancer(foreign)
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+def test_another_pipeline_is_refused_before_anything_is_loaded(tmp_path, trusted):
+    index = {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": True}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="a StableDiffusionPipeline, expected an enhancer"):
+        load_enhancer(tmp_path, trust_remote_code=trusted)
+
+
+def test_a_home_is_expanded(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert type(load_enhancer("~/enhancer")) is EmotionEnhancementPipeline
+    with pytest.raises(ValueError, match="of type 'emotion-enhancer', expected an audio classif"):
+        load_classifier("~/enhancer")
+
+
 def test_no_folder(tmp_path):
     with pytest.raises(OSError, match="gone"):
         load_enhancer(tmp_path / "gone")

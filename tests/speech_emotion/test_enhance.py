@@ -5,6 +5,7 @@ import pytest
 import soundfile
 
 from pipelines import ENHANCEMENT_SETTINGS, load_enhancer
+from speech_emotion.files import write_sound
 
 QUICK = (
     "--method",
@@ -77,6 +78,30 @@ def test_the_recording_itself_is_never_replaced(enhance, speech):
     assert result.exit_code == 1
     assert "expected another output than the recording" in result.stderr
     assert (speech / "a.wav").read_bytes() == before
+
+
+def test_no_recording_of_the_command_is_replaced(enhance, speech, tmp_path):
+    """Not even by what is made of another one: it may not have been read yet."""
+    other = tmp_path / "a_enhanced.wav"
+    shutil.copy(speech / "inner/c.wav", other)
+    before = other.read_bytes()
+    result = enhance(speech / "a.wav", "a_enhanced.wav", "--overwrite")
+    assert result.exit_code == 1
+    assert (
+        f"Failed: {speech / 'a.wav'}: expected another output than the recording" in result.stderr
+    )
+    assert other.read_bytes() == before
+    assert result.stdout.splitlines() == ["a_enhanced_enhanced.wav"]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+def test_minutes_can_be_written(tmp_path, suffix):
+    """An encoder has died of so much at once, and the program with it."""
+    sound = 0.1 * np.random.default_rng(0).standard_normal(200 * 22_025).astype(np.float32)
+    write_sound(tmp_path / f"long.{suffix}", sound, 22_025)
+    written, rate = soundfile.read(tmp_path / f"long.{suffix}", dtype="float32")
+    assert (len(written), rate) == (len(sound), 22_025)
+    assert np.corrcoef(written, sound)[0, 1] > 0.9
 
 
 def test_the_suffix_chooses_the_format(enhance, speech, tmp_path):

@@ -57,6 +57,18 @@ def test_speakers_of_a_saved_dataset(run, model_folder, tmp_path):
     assert f"Bad --speakers ['nobody'], expected some of {speakers}" in result.stderr
 
 
+def test_rows_without_a_label_are_named_and_not_scored(run, model_folder, tmp_path):
+    rows = load_corpus("toy_emotions", speakers=1, repetitions=1).select(range(3))
+    labels = [-1, None, rows[2]["emotion"]]
+    unlabelled = rows.remove_columns("emotion").add_column("emotion", labels).cast(rows.features)
+    unlabelled.to_parquet(tmp_path / "some" / "train.parquet")
+    result = run("evaluate", tmp_path / "some", "--json", "--model", model_folder)
+    assert result.exit_code == 1
+    assert result.stderr.count("Bad row without a label") == 2
+    content = json.loads(result.stdout)
+    assert (content["recordings"], content["failed"]) == (1, 2)
+
+
 def test_a_corpus_of_the_training_is_named(run, model_folder, labelled, tmp_path):
     import shutil
 

@@ -39,6 +39,17 @@ def test_dataset_of_a_folder(run, enhancer, speech, tmp_path):
     assert len(made) == 3
 
 
+def test_a_recording_that_fails_is_no_wrong_command(run, enhancer, speech):
+    (speech / "broken.wav").write_bytes(b"no sound")
+    result = run(
+        *("dataset", "--model", enhancer, "--dataset", speech, "--output_dir", "made"),
+        *("--emotion", "anger", "--method", "shift", "--min_speech", "0"),
+    )
+    assert result.exit_code == 1
+    assert f"Failed: Cannot enhance row 2 ({speech / 'broken.wav'}): Cannot decode" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
