@@ -320,8 +320,11 @@ def _decode(found: _Encoded) -> _Decoded:
     return _Decoded(wave, rate, channel_axis=1)
 
 
-def _opened(data: Path | bytes) -> BytesIO | str:
-    return BytesIO(data) if isinstance(data, bytes) else str(data)
+def _opened(data: Path | bytes) -> BytesIO | str | bytes:
+    if isinstance(data, bytes):
+        return BytesIO(data)
+    # A name that is no text, which soundfile takes as bytes only; Windows has none.
+    return str(data) if os.name == "nt" else os.fsencode(data)
 
 
 @contextmanager

@@ -374,7 +374,7 @@ class EmotionEnhancementPipeline(DiffusionPipeline):
         Arguments and errors as of a call; no emotion is aimed at.
         """
         check_settings(self.scheduler, num_inference_steps=1, vocoder=vocoder)
-        self._names(corpus, 1, "corpora")
+        (corpus,) = self._names(corpus, 1, "corpora")
         recordings = [
             _Recording(w, self._features(w, corpus), corpus)
             for w in self.read(audio, sampling_rate)

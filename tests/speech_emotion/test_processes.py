@@ -47,6 +47,20 @@ def test_help_waits_for_nothing(arguments):
     assert not imported(done) & {*SLOW, "rich"}
 
 
+def test_a_name_that_is_no_text_comes_out_as_it_went_in(transformer, recordings, tmp_path):
+    name = b"caf\xe9.wav"
+    folder = os.fsencode(tmp_path)
+    with open(os.path.join(folder, name), "wb") as file:
+        file.write((recordings / "clip.wav").read_bytes())
+    done = run(
+        *("classify", tmp_path, recordings / "clip.flac", "--csv", "--model", transformer),
+        PYTHONIOENCODING="utf-8:strict",
+    )
+    assert done.returncode == 0, done.stderr
+    assert name in done.stdout.splitlines()[1]
+    assert len(done.stdout.splitlines()) == 3
+
+
 def test_classify_reads_standard_input_and_goes_on_after_a_failure(
     transformer, recordings, tmp_path
 ):
