@@ -6,8 +6,8 @@ from typing import Any
 
 from datasets_scripts import EVERYBODY
 from evaluation import enhancer_card, read_records
-from evaluation.results import Record
-from evaluation.tables import CLASS_SHIFT
+from evaluation.results import REPORTED_CORPORA, Record
+from evaluation.tables import of_enhancer
 
 from .config import DiffusionConfig
 
@@ -27,23 +27,23 @@ def write_enhancer_card(
         config: Settings of the run.
         history: Its evaluations.
         records: What judges heard of this very model, if they did. Where nobody was left to test
-            it with, the card shows the shift's.
+            it with, the card shows those of its recipe.
     """
     card = enhancer_card(
         model_name=config.hub_model_id or model.parent.name,
         corpora=list(config.corpora),
         history=history,
         config_summary=config_summary(config),
-        records=records or shift_records(config),
+        records=records or recipe_records(config),
         of_recipe=config.protocol == EVERYBODY,
     )
     card.save(model / "README.md")
 
 
-def shift_records(config: DiffusionConfig) -> list[Record]:
-    """Records of the shift where it was fitted without those it was tested on, if asked for.
+def recipe_records(config: DiffusionConfig) -> list[Record]:
+    """Records of this recipe on people whom it had not heard, if they are asked for.
 
-    It is fitted for each corpus by itself: what others the model was trained on does not matter.
+    Those of other corpora than the reported ones lie in a folder that is called by its corpora.
 
     Raises:
         FileNotFoundError: The folder of records is not there.
@@ -51,13 +51,11 @@ def shift_records(config: DiffusionConfig) -> list[Record]:
     """
     if config.protocol != EVERYBODY or config.card_records is None:
         return []
-    records = read_records(config.card_records)
-    # Those beside an enhancer are of its folds, where other corpora trained as well.
-    return [
-        r
-        for r in records
-        if r["system"] == CLASS_SHIFT and "beside" not in r and r["corpus"] in config.corpora
-    ]
+    folder, records = Path(config.card_records), read_records(config.card_records)
+    if set(config.corpora) != REPORTED_CORPORA:
+        folder = folder / "_".join(sorted(config.corpora))
+        records = read_records(folder) if folder.is_dir() else []
+    return of_enhancer(records)
 
 
 def config_summary(config: DiffusionConfig) -> dict[str, Any]:

@@ -202,20 +202,28 @@ def test_the_card_of_an_enhancer_shows_it_beside_the_shift_of_its_run():
     assert not re.search(r"\d", unheard.split("## Results")[1].split("## Training")[0])
 
 
-def test_an_enhancer_that_everybody_trained_shows_the_shift_that_was_measured_alone(tmp_path):
-    """The shift of a run was fitted on all corpora of the run; this one is fitted on each alone."""
-    alone = heard(system="class-shift", metrics={"WA": 0.2, "target_WA": 0.52})
-    others = [heard(), heard(system="class-shift", beside="emotion-enhancer")]
-    others += [heard(system="class-shift", corpus="ravdess"), heard(system="band-filter")]
-    write_records(tmp_path / "results" / "class_shift.json", [alone, *others])
+def card_of_everybody(folder, corpora):
     config = DiffusionConfig(
-        corpora={"emodb": None}, protocol=EVERYBODY, card_records=str(tmp_path / "results")
+        corpora=corpora, protocol=EVERYBODY, card_records=str(folder / "results")
     )
-    (tmp_path / "run" / "model").mkdir(parents=True)
-    write_enhancer_card(tmp_path / "run" / "model", config, [])
-    text = (tmp_path / "run" / "model" / "README.md").read_text()
-    assert enhancement_table([alone]) in text
-    assert "Everybody in the corpora trained this model" in text
+    (folder / "run" / "model").mkdir(parents=True, exist_ok=True)
+    write_enhancer_card(folder / "run" / "model", config, [])
+    return (folder / "run" / "model" / "README.md").read_text()
+
+
+def test_an_enhancer_that_everybody_trained_shows_what_its_recipe_reached(tmp_path):
+    """With what stood beside it, and trained on the same corpora."""
+    beside = heard(system="class-shift", metrics={"WA": 0.2}, beside="emotion-enhancer")
+    alone = heard(system="class-shift", metrics={"WA": 0.3, "target_WA": 0.52})
+    both, one = ([heard(metrics={"WA": wa}), beside] for wa in (0.1, 0.4))
+    write_records(tmp_path / "results" / "enhancement.json", [*both, alone])
+    write_records(tmp_path / "results" / "emodb" / "enhancement.json", one)
+    for corpora, records in ((("emodb", "ravdess"), both), (("emodb",), one)):
+        text = card_of_everybody(tmp_path, dict.fromkeys(corpora))
+        assert enhancement_table(records) in text
+        assert "Everybody in the corpora trained this model" in text
+    unheard = card_of_everybody(tmp_path, {"ravdess": None})
+    assert "No judge has heard this model yet." in unheard
 
 
 def test_usage_of_an_enhancer_names_the_model_and_compiles():
