@@ -35,7 +35,9 @@ def dataset(context: typer.Context) -> None:
     arguments = list(context.args)
     asks = "--help" in arguments or "-h" in arguments
     if not asks and not any(a == "--model" or a.startswith("--model=") for a in arguments):
-        arguments = ["--model", default_model("ENHANCER"), *arguments]
+        own = {"--model": default_model("ENHANCER"), "--listener": default_model("CLASSIFIER")}
+        # Of what is given twice the last counts.
+        arguments = [*(word for pair in own.items() for word in pair), *arguments]
     import enhance_dataset
 
     run_program("enhance_dataset.py", enhance_dataset.main, arguments)

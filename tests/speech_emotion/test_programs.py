@@ -6,6 +6,8 @@ import pytest
 import yaml
 from datasets import load_dataset
 
+from pretrained import CLASSIFIER, ENHANCER
+
 TINY = {
     "model": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]},
     "stages": [{"name": "only", "epochs": 1, "learning_rate": 0.01}],
@@ -37,6 +39,17 @@ def test_dataset_of_a_folder(run, enhancer, speech, tmp_path):
     assert result.exit_code == 0, result.stderr
     made = load_dataset(str(tmp_path / "made"), split="train", cache_dir=tmp_path / "cache")
     assert len(made) == 3
+
+
+def test_the_classifier_in_the_box_listens_for_the_enhancer_there(run, speech, tmp_path):
+    result = run(
+        *("dataset", "--dataset", speech / "inner", "--output_dir", "made"),
+        *("--emotion", "anger", "--method", "shift", "--min_speech", "0"),
+    )
+    assert result.exit_code == 0, result.stderr
+    settings = json.loads((tmp_path / "made" / "settings.json").read_text())
+    assert settings["model"] == str(ENHANCER)
+    assert settings["listener"] == str(CLASSIFIER)
 
 
 def test_a_recording_that_fails_is_no_wrong_command(run, enhancer, speech):
