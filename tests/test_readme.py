@@ -24,6 +24,7 @@ PAGES = {
     "README.md": "### Enhancement",
     "results/README.md": "## The diffusion model",
     "results/emodb/README.md": "",
+    "results/folds_1_2/README.md": "",
 }
 # A gain with its interval, and any figure with decimals, of a text without line breaks.
 INTERVAL = re.compile(r"[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\]")
