@@ -13,6 +13,7 @@ import argparse
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ SETTINGS = (
 CALIBRATED = "calibrated"
 # Seeds of one run lie this far from those of the next.
 SEED_STEP = 1_000_003
+# With one slash at most, and none at its end.
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 SHARDS = "data/*.parquet"
 ADDED = ("mel", "target_emotion", "seed", "settings")
 CARD = """---
@@ -182,6 +185,8 @@ def load_source(options: argparse.Namespace) -> Dataset:
             return list_recordings(folder)
         if not recordings and not any(folder.rglob("[!.]*")):
             raise ValueError(f"Bad dataset '{folder}', expected recordings or a saved dataset")
+    elif not HUB_ID.fullmatch(options.dataset):
+        raise ValueError(f"Bad dataset '{options.dataset}', expected a folder that is there")
     dataset = load_dataset(options.dataset, split=options.split)
     if "audio" not in dataset.column_names:
         raise ValueError(f"Bad dataset '{options.dataset}', expected `audio` among its columns")
@@ -267,8 +272,8 @@ def check_source(source: Dataset, pipe: Any, options: argparse.Namespace) -> Non
         unknown = sorted(set(names) - set(pipe.emotions))
         if not names or unknown:
             raise ValueError(
-                f"Bad labels {names} for emotion '{OWN}', expected a class label `emotion` of "
-                f"{pipe.emotions}; or '{GUESS}', or one of them for all"
+                f"Bad labels {names} for --emotion {OWN}, the default, expected a class label "
+                f"`emotion` of {pipe.emotions}; or --emotion {GUESS}, or one of them for all"
             )
 
 
@@ -410,6 +415,7 @@ def finish(folder: Path, source: Dataset, options: argparse.Namespace) -> None:
         settings=json.dumps(settings, indent=2),
     )
     DatasetCard(content).save(folder / "README.md")
+    print(f"{len(rows)} recordings in {folder}")
 
 
 def source_rows(shards: Sequence[Path], options: argparse.Namespace) -> list[int]:

@@ -22,8 +22,9 @@ from .models import load_enhancer
 Intensity = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option(
-        help="How far to go: 0 is nowhere, 1 as far as was found in training, 2 twice as far, "
-        "within an octave and half or twice the tempo."
+        help="How far the shift goes: 0 is nowhere, 1 as far as was found in training, 2 twice as "
+        "far, within an octave and half or twice the tempo; the diffusion goes from no emotion "
+        "said (0) to the emotion (1), or beyond."
     ),
 ]
 Strength = Annotated[
@@ -374,8 +375,15 @@ def is_writable(job: _Job, read: Mapping[str, str], overwrite: bool, failures: F
 
 def _heard(made: Any) -> str:
     """How sure they who listened were of the emotion, if anybody was asked."""
+    from pipelines.emotion_enhancement import SURE
+
     sure = made.certainties[0]
-    return "" if sure is None else f"; heard with {100 * sure:.0f} %"
+    if sure is None:
+        return ""
+    doubt = (
+        "" if sure >= SURE else f", which is not sure (that is {100 * SURE:.0f} %): listen to it"
+    )
+    return f"; heard with {100 * sure:.0f} % in the mean of who listens{doubt}"
 
 
 def make(pipe: Any, job: _Job, emotion: str | None, seed: int, call: Mapping[str, Any]) -> None:

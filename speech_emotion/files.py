@@ -116,7 +116,10 @@ def read_folder(folder: Path, rate: int, failures: Failures) -> list[Any]:
     from pipelines.audio_inputs import read_recording
 
     if not folder.is_dir():
-        raise typer.BadParameter(f"Bad --calibrate '{folder}', expected a folder of recordings")
+        given = "a file" if folder.exists() else "nothing there"
+        raise typer.BadParameter(
+            f"Bad --calibrate '{folder}', expected a folder of recordings, got {given}"
+        )
     waves = []
     for path in list_folder(folder):
         with failures.noting(str(path)):

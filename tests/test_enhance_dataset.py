@@ -192,6 +192,11 @@ def test_a_folder_without_speech_or_recordings(enhance, tmp_path, recordings):
         (("--strength", "1.5"), ValueError, "Bad strength 1.5, expected 0 to 1"),
         (("--vocoder", "robot"), ValueError, "Bad vocoder 'robot', expected one of"),
         (
+            ("--dataset", "gone/"),
+            ValueError,
+            "Bad dataset 'gone/', expected a folder that is there",
+        ),
+        (
             ("--method", "shift"),
             ValueError,
             r"Got \[.*\] for method 'shift', which listens to none",
